@@ -1,0 +1,243 @@
+"""Settings of an audit, read from one TOML file.
+
+Each section of the file is one frozen dataclass here; a missing section or key takes its default, an unknown key
+is refused by name. Functions elsewhere take plain numbers, not these objects.
+"""
+
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from scrapray.errors import ConfigurationError
+from scrapray.labels import MAX_SEVERITY
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageConfig:
+    """``[storage]``: how to reach object storage. Keys and secrets come from the AWS environment or profile."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    max_attempts: int = 5
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        _require(self.max_attempts >= 1, f"max_attempts is {self.max_attempts}, must be 1 or more")
+        _require(self.connect_timeout_s > 0, f"connect_timeout_s is {self.connect_timeout_s}, must be above 0")
+        _require(self.read_timeout_s > 0, f"read_timeout_s is {self.read_timeout_s}, must be above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveConfig:
+    """``[archive]``: what the keys of archived frames mean.
+
+    ``key_pattern`` has named parts in braces: site, date, time, truck_id, load_id, camera_id, supplier; other names
+    are matched and thrown away. ``date`` and ``time`` are read with ``date_format`` and ``time_format`` in
+    ``time_zone``.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    key_pattern: str = "{site}/{date}/{truck_id}/{load_id}/{camera_id}_{time}.jpg"
+    date_format: str = "%Y-%m-%d"
+    time_format: str = "%H%M%S"
+    time_zone: str = "UTC"
+    site: str | None = None
+    suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".png")
+    max_gap_s: float = 900.0
+
+    def __post_init__(self) -> None:
+        _require(bool(self.key_pattern), "key_pattern is empty")
+        _require(
+            "{" in self.key_pattern,
+            f"key_pattern {self.key_pattern!r} has no named part such as {{camera_id}}",
+        )
+        _require(self.max_gap_s > 0, f"max_gap_s is {self.max_gap_s}, must be above 0")
+        try:
+            ZoneInfo(self.time_zone)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"time_zone {self.time_zone!r} is not known; use a name such as Europe/Rome") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateLogConfig:
+    """``[gate_log]``: the yard's own table of arrivals (CSV or Parquet), joined to frames by camera and time.
+
+    ``join_on`` names the key part that the table's ``camera`` column holds, for example ``camera_id`` or ``crane``.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    uri: str
+    join_on: str = "camera_id"
+    time_zone: str = "UTC"
+    columns: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraConfig:
+    """``[cameras."<camera_id>"]``: corners of the truck bed in frame pixels (x, y), at least three."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    bed_polygon_px: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        _require(
+            len(self.bed_polygon_px) >= 3,
+            f"bed_polygon_px has {len(self.bed_polygon_px)} corners, needs 3 or more",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityConfig:
+    """``[quality]``: limits outside which a frame is left out of its load's statistics."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    max_pixels: int = 50_000_000
+    min_sharpness: float = 4.0
+    min_brightness: float = 0.06
+    max_brightness: float = 0.94
+    max_dark_frac: float = 0.9
+    max_bright_frac: float = 0.5
+    max_color_cast: float = 0.25
+    min_frozen_difference: float = 0.002
+
+    def __post_init__(self) -> None:
+        _require(self.max_pixels >= 1, f"max_pixels is {self.max_pixels}, must be 1 or more")
+        for name in ("min_brightness", "max_brightness", "max_dark_frac", "max_bright_frac"):
+            value = getattr(self, name)
+            _require(0 <= value <= 1, f"{name} is {value}, must be 0 to 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentConfig:
+    """``[segment]``: how frames are cut, scored and turned into detections.
+
+    ``map_stride_px`` is the grid of the blended anomaly map: one value per that many frame pixels each way.
+    ``thresholds`` overrides the bundle's own, class by class.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    overlap_px: int = 64
+    tiles_per_batch: int = 8
+    map_stride_px: int = 4
+    min_area_px: int = 100
+    thresholds: dict[str, float] = field(default_factory=dict)
+    severities: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require(self.overlap_px >= 0, f"overlap_px is {self.overlap_px}, must be 0 or more")
+        _require(self.tiles_per_batch >= 1, f"tiles_per_batch is {self.tiles_per_batch}, must be 1 or more")
+        _require(self.map_stride_px >= 1, f"map_stride_px is {self.map_stride_px}, must be 1 or more")
+        _require(self.min_area_px >= 1, f"min_area_px is {self.min_area_px}, must be 1 or more")
+        for name, value in self.thresholds.items():
+            _require(0 < value < 1, f"thresholds.{name} is {value}, must be between 0 and 1")
+        for name, severity in self.severities.items():
+            _require(1 <= severity <= MAX_SEVERITY, f"severities.{name} is {severity}, must be 1 to {MAX_SEVERITY}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourcesConfig:
+    """``[resources]``: what the audit takes from the cluster. One actor holds one segmenter."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    actors: int = 1
+    cpus_per_actor: float = 1.0
+    gpus_per_actor: float = 0.0
+    download_tasks: int = 2
+    frames_per_block: int = 8
+    no_progress_timeout_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        _require(self.actors >= 1, f"actors is {self.actors}, must be 1 or more")
+        _require(self.cpus_per_actor >= 0, f"cpus_per_actor is {self.cpus_per_actor}, must be 0 or more")
+        _require(self.gpus_per_actor >= 0, f"gpus_per_actor is {self.gpus_per_actor}, must be 0 or more")
+        _require(self.download_tasks >= 1, f"download_tasks is {self.download_tasks}, must be 1 or more")
+        _require(self.frames_per_block >= 1, f"frames_per_block is {self.frames_per_block}, must be 1 or more")
+        _require(
+            self.no_progress_timeout_s > 0,
+            f"no_progress_timeout_s is {self.no_progress_timeout_s}, must be above 0",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditConfig:
+    """The whole file."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    archive: ArchiveConfig = ArchiveConfig()
+    storage: StorageConfig = StorageConfig()
+    gate_log: GateLogConfig | None = None
+    cameras: dict[str, CameraConfig] = field(default_factory=dict)
+    quality: QualityConfig = QualityConfig()
+    segment: SegmentConfig = SegmentConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+
+    def as_dict(self, *sections: str) -> dict[str, Any]:
+        """Plain values for JSON, of all sections or of those named."""
+        whole = asdict(self)
+        return {name: whole[name] for name in sections} if sections else whole
+
+
+def read_config(path: Path | None) -> AuditConfig:
+    """Read an audit's settings; without a path, all defaults.
+
+    Raises:
+        ConfigurationError: The file is missing, is not TOML, or holds an unknown key or a value out of range; the
+            message names the file, the key and the mend.
+    """
+    if path is None:
+        return AuditConfig()
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{path}: no such configuration file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: not readable as TOML: {error}") from error
+    try:
+        return TypeAdapter(AuditConfig).validate_python(values)
+    except ValidationError as error:
+        raise ConfigurationError(f"{path}: " + "; ".join(map(_explain, error.errors()))) from error
+
+
+def _explain(fault: Mapping[str, Any]) -> str:
+    """One fault that pydantic found, in one phrase: where, what, and the value that was given."""
+    place = ".".join(str(part) for part in fault["loc"]) or "file"
+    if fault["type"] == "unexpected_keyword_argument":
+        return f"unknown key {place}; remove it or correct its name"
+    if fault["type"] == "value_error":
+        return f"[{place}] {fault['ctx']['error']}"
+    return f"{place} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+
+
+def sha256_of(values: Any) -> str:
+    """Hex digest of plain values, the same for the same values in any order of keys."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def environment(name: str) -> str | None:
+    """One environment variable; the only door to ``os.environ``."""
+    return os.environ.get(name)

@@ -1,0 +1,50 @@
+"""Errors that a user can mend, as one tree.
+
+    ScraprayError
+    ├── ConfigurationError   a setting, argument or file of settings is wrong
+    ├── FrameError           one frame cannot be used; becomes a rejected row, never a stop
+    ├── SchemaError          a table or manifest does not have the columns it must have
+    ├── ModelError           a bundle or its weights cannot be used
+    └── StorageError         object storage or a folder cannot be reached, read or written
+
+Every message says what is wrong, where, and how to mend it. The command line prints it as one line and
+exits with 2; anything that is not a ``ScraprayError`` is a fault of ours and keeps its traceback.
+"""
+
+
+class ScraprayError(Exception):
+    """Root of all errors that a user can mend."""
+
+
+class ConfigurationError(ScraprayError):
+    """A setting, an argument or a configuration file is wrong."""
+
+
+class FrameError(ScraprayError):
+    """One frame cannot be used.
+
+    Attributes:
+        stage: Where it was found out: ``manifest``, ``download``, ``decode``, ``bed``, ``quality``, ``segment``.
+        reason: Short word for tables, for example ``truncated``.
+    """
+
+    def __init__(self, stage: str, reason: str, detail: str = "") -> None:
+        super().__init__(stage, reason, detail)
+        self.stage = stage
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.reason}" + (f" ({self.detail})" if self.detail else "")
+
+
+class SchemaError(ScraprayError):
+    """A table does not have exactly the columns and types that its schema names."""
+
+
+class ModelError(ScraprayError):
+    """A bundle, its card or its weights cannot be used."""
+
+
+class StorageError(ScraprayError):
+    """Object storage or a folder cannot be reached, read or written."""

@@ -1,0 +1,209 @@
+"""Columns of every table, named here and nowhere else (Parquet, zstd).
+
+``MANIFEST`` goes into an audit, ``RESULTS`` comes out of its workers (one row per frame, detections nested),
+and ``FRAMES``, ``DETECTIONS``, ``LOADS``, ``TRUCKS`` and ``RUNS`` are published.
+
+Times are UTC; ``date`` is the local calendar date of the load at its site. Boxes are half-open in frame pixels,
+origin at the top left. Fractions are shares from 0 to 1, never percentages.
+"""
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+_UTC = pa.timestamp("us", tz="UTC")
+
+
+def _required(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+_IDENTITY = [
+    _required("frame_id", pa.string()),
+    _required("uri", pa.string()),
+    _required("etag", pa.string()),
+    _required("size_bytes", pa.int64()),
+    _required("site", pa.string()),
+    _required("date", pa.date32()),
+    pa.field("camera_id", pa.string()),
+    pa.field("taken_utc", _UTC),
+    pa.field("truck_id", pa.string()),
+    pa.field("load_id", pa.string()),
+    pa.field("supplier", pa.string()),
+    pa.field("load_source", pa.string()),
+]
+
+_REJECTION = [
+    pa.field("reject_stage", pa.string()),
+    pa.field("reject_reason", pa.string()),
+]
+
+MANIFEST = pa.schema([*_IDENTITY, *_REJECTION, pa.field("duplicate_of", pa.string())])
+"""One row per archived object. ``load_source`` is ``key``, ``gate_log`` or ``time_gap``; a row that cannot be
+audited has ``reject_stage`` = ``manifest`` and a reason; ``duplicate_of`` names the frame that it repeats."""
+
+CLASS_AREA = pa.struct(
+    [
+        _required("class_name", pa.string()),
+        _required("area_px", pa.int64()),
+        _required("num_detections", pa.int32()),
+        _required("max_score", pa.float32()),
+    ]
+)
+
+BBOX = pa.struct([_required(side, pa.int32()) for side in ("x_min_px", "y_min_px", "x_max_px", "y_max_px")])
+
+MASK = pa.struct(
+    [_required("height_px", pa.int32()), _required("width_px", pa.int32()), _required("counts", pa.string())]
+)
+"""COCO compressed run lengths of the whole frame."""
+
+_DETECTION = [
+    _required("class_name", pa.string()),
+    _required("score", pa.float32()),
+    _required("severity", pa.int8()),
+    _required("bbox", BBOX),
+    _required("area_px", pa.int64()),
+    _required("area_frac", pa.float64()),
+    _required("mask", MASK),
+]
+
+_MEASURES = [
+    _required("status", pa.string()),
+    *_REJECTION,
+    pa.field("content_sha256", pa.string()),
+    pa.field("height_px", pa.int32()),
+    pa.field("width_px", pa.int32()),
+    pa.field("bed_area_px", pa.int64()),
+    pa.field("seen_area_px", pa.int64()),
+    pa.field("coverage_frac", pa.float64()),
+    pa.field("sharpness", pa.float32()),
+    pa.field("brightness", pa.float32()),
+    pa.field("dark_frac", pa.float32()),
+    pa.field("bright_frac", pa.float32()),
+    pa.field("color_cast", pa.float32()),
+    pa.field("contaminated_area_px", pa.int64()),
+    pa.field("max_score", pa.float32()),
+    pa.field("classes", pa.list_(pa.field("element", CLASS_AREA, nullable=False))),
+]
+"""What is known of a frame after its audit. ``status`` is ``used`` or ``rejected``."""
+
+RESULTS = pa.schema(
+    [
+        _required("frame_id", pa.string()),
+        *_MEASURES,
+        pa.field("thumbnail", pa.binary()),
+        pa.field("detections", pa.list_(pa.field("element", pa.struct(_DETECTION), nullable=False))),
+    ]
+)
+"""What a worker writes: one row per frame. ``thumbnail`` is a small grey picture (bytes, row by row) that shows
+whether the camera froze."""
+
+FRAMES = pa.schema(
+    [
+        _required("run_id", pa.string()),
+        *_IDENTITY,
+        *_MEASURES,
+        pa.field("duplicate_of", pa.string()),
+    ]
+)
+
+DETECTIONS = pa.schema(
+    [
+        _required("run_id", pa.string()),
+        _required("detection_id", pa.string()),
+        _required("frame_id", pa.string()),
+        _required("site", pa.string()),
+        _required("date", pa.date32()),
+        pa.field("camera_id", pa.string()),
+        pa.field("taken_utc", _UTC),
+        pa.field("truck_id", pa.string()),
+        pa.field("load_id", pa.string()),
+        *_DETECTION,
+    ]
+)
+
+CLASS_OF_LOAD = pa.struct(
+    [
+        _required("class_name", pa.string()),
+        _required("severity", pa.int8()),
+        _required("area_frac", pa.float64()),
+        _required("count", pa.int32()),
+        _required("max_score", pa.float32()),
+    ]
+)
+
+_CONTAMINATION = [
+    pa.field("coverage_frac", pa.float64()),
+    pa.field("contamination_frac", pa.float64()),
+    pa.field("contamination_low", pa.float64()),
+    pa.field("contamination_high", pa.float64()),
+    _required("contamination_method", pa.string()),
+    _required("worst_severity", pa.int8()),
+    _required("verdict", pa.string()),
+    _required("verdict_rule", pa.string()),
+    _required("verdict_reason", pa.string()),
+]
+"""``verdict`` is ``accept``, ``review`` or ``reject``; ``worst_severity`` is 0 where nothing was found."""
+
+LOADS = pa.schema(
+    [
+        _required("run_id", pa.string()),
+        _required("site", pa.string()),
+        _required("date", pa.date32()),
+        pa.field("truck_id", pa.string()),
+        _required("load_id", pa.string()),
+        pa.field("supplier", pa.string()),
+        _required("camera_ids", pa.list_(pa.field("element", pa.string(), nullable=False))),
+        pa.field("from_utc", _UTC),
+        pa.field("until_utc", _UTC),
+        _required("num_frames", pa.int32()),
+        _required("num_used", pa.int32()),
+        _required("num_rejected", pa.int32()),
+        pa.field("seen_area_px", pa.int64()),
+        *_CONTAMINATION,
+        _required("classes", pa.list_(pa.field("element", CLASS_OF_LOAD, nullable=False))),
+        _required("evidence_frame_ids", pa.list_(pa.field("element", pa.string(), nullable=False))),
+    ]
+)
+
+TRUCKS = pa.schema(
+    [
+        _required("run_id", pa.string()),
+        _required("site", pa.string()),
+        _required("date", pa.date32()),
+        _required("truck_id", pa.string()),
+        pa.field("supplier", pa.string()),
+        _required("num_loads", pa.int32()),
+        _required("num_used", pa.int32()),
+        *_CONTAMINATION,
+    ]
+)
+
+RUNS = pa.schema(
+    [
+        _required("run_id", pa.string()),
+        _required("site", pa.string()),
+        _required("date", pa.date32()),
+        _required("started_utc", _UTC),
+        _required("finished_utc", _UTC),
+        _required("model_uri", pa.string()),
+        _required("model_name", pa.string()),
+        _required("model_version", pa.string()),
+        _required("weights_sha256", pa.string()),
+        _required("config_json", pa.string()),
+        _required("config_sha256", pa.string()),
+        _required("code_version", pa.string()),
+        _required("num_frames", pa.int32()),
+        _required("num_used", pa.int32()),
+        _required("num_rejected", pa.int32()),
+        _required("num_loads", pa.int32()),
+        _required("num_computed", pa.int32()),
+        _required("segment_s", pa.float64()),
+    ]
+)
+"""``num_computed`` counts the frames that this run segmented itself, the rest came from a run before it;
+``segment_s`` is the wall time of that work."""
+
+PUBLISHED = {"frames": FRAMES, "detections": DETECTIONS, "trucks": TRUCKS, "runs": RUNS, "loads": LOADS}
+"""Published tables in the order of publishing: ``loads`` comes last, so a load never points at what is not there."""
