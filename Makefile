@@ -12,6 +12,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@command -v $(PYTHON) > /dev/null || { echo "scrapray needs Python 3.11 or newer: there is no $(PYTHON) here; name one with make PYTHON=/path/to/python3"; exit 2; } >&2
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "scrapray needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) -V 2>&1); name another with make PYTHON=/path/to/python3"; exit 2; } >&2
 	@$(PYTHON) -c 'import ensurepip' 2> /dev/null || { echo "$(PYTHON) cannot make environments; on Debian and Ubuntu: apt-get install python3-venv"; exit 2; } >&2
+	@echo 'Installing pinned versions into .venv: once, a few minutes, about 7 GB on Linux (torch with CUDA).'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
