@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -183,6 +183,88 @@ class ResourcesConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictRule:
+    """``[[verdict.rules]]``: a verdict for loads that meet all the conditions given.
+
+    Conditions on a contaminant (one class must meet all of them): ``min_severity``, ``class_name``, ``min_count``
+    (robust count; 1 unless said otherwise, 0 lets a single frame speak), ``min_score``. Conditions on the load:
+    ``min_contamination_frac``, ``max_coverage_frac``, ``max_used_frames``.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    name: str
+    verdict: Literal["review", "reject"]
+    min_severity: int | None = None
+    class_name: str | None = None
+    min_count: int | None = None
+    min_score: float | None = None
+    min_contamination_frac: float | None = None
+    max_coverage_frac: float | None = None
+    max_used_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        conditions = (self.min_contamination_frac, self.max_coverage_frac, self.max_used_frames)
+        _require(bool(self.name.strip()), "name is empty; it stands in the tables, so give the rule one")
+        _require(
+            self.asks_for_a_contaminant or any(value is not None for value in conditions),
+            f"rule {self.name!r} has no condition; without one it would fire for every load",
+        )
+        for name in ("min_score", "min_contamination_frac", "max_coverage_frac"):
+            value = getattr(self, name)
+            _require(value is None or 0 <= value <= 1, f"rule {self.name!r}: {name} is {value}, must be 0 to 1")
+        for name in ("min_count", "max_used_frames"):
+            value = getattr(self, name)
+            _require(value is None or value >= 0, f"rule {self.name!r}: {name} is {value}, must be 0 or more")
+
+    @property
+    def asks_for_a_contaminant(self) -> bool:
+        """Whether a condition looks at single classes."""
+        return any(value is not None for value in (self.min_severity, self.class_name, self.min_count, self.min_score))
+
+
+DEFAULT_RULES = (
+    VerdictRule(name="highest_severity", verdict="reject", min_severity=MAX_SEVERITY),
+    VerdictRule(name="several_severe", verdict="reject", min_severity=2, min_count=3),
+    VerdictRule(name="contaminant", verdict="review", min_severity=1),
+    VerdictRule(name="contamination", verdict="review", min_contamination_frac=0.001),
+    VerdictRule(name="few_frames", verdict="review", max_used_frames=1),
+    VerdictRule(name="low_coverage", verdict="review", max_coverage_frac=0.5),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictConfig:
+    """``[verdict]``: rules of the yard; a list given here takes the place of the whole default list."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    rules: tuple[VerdictRule, ...] = DEFAULT_RULES
+
+    def __post_init__(self) -> None:
+        names = [rule.name for rule in self.rules]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        _require(not twice, f"rules have the same name: {', '.join(twice)}; give each its own")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsConfig:
+    """``[limits]``: when an audit that ran to its end still asks for attention by its exit code.
+
+    ``max_rejected_frac`` is the share of frames above which it ends with 1; ``alert_exit_code`` lets it end with 3
+    when a load holds a contaminant of the highest severity.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    max_rejected_frac: float = 0.5
+    alert_exit_code: bool = True
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.max_rejected_frac <= 1, f"max_rejected_frac is {self.max_rejected_frac}, must be 0 to 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditConfig:
     """The whole file."""
 
@@ -195,6 +277,8 @@ class AuditConfig:
     quality: QualityConfig = QualityConfig()
     segment: SegmentConfig = SegmentConfig()
     resources: ResourcesConfig = ResourcesConfig()
+    verdict: VerdictConfig = VerdictConfig()
+    limits: LimitsConfig = LimitsConfig()
 
     def as_dict(self, *sections: str) -> dict[str, Any]:
         """Plain values for JSON, of all sections or of those named."""
