@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -29,17 +30,28 @@ def _require(holds: bool, message: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageConfig:
-    """``[storage]``: how to reach object storage. Keys and secrets come from the AWS environment or profile."""
+    """``[storage]``: how to reach object storage. Keys and secrets come from the AWS environment or profile.
+
+    A server that does not answer is given up after about ``max_attempts * connect_timeout_s`` and pauses between.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     endpoint_url: str | None = None
     region: str | None = None
-    max_attempts: int = 5
-    connect_timeout_s: float = 10.0
-    read_timeout_s: float = 60.0
+    max_attempts: int = 4
+    connect_timeout_s: float = 3.0
+    read_timeout_s: float = 30.0
 
     def __post_init__(self) -> None:
+        if self.endpoint_url is not None:
+            parts = urlsplit(self.endpoint_url)
+            # The value is left out of the messages: it may hold a secret.
+            _require(parts.username is None, "endpoint_url holds a user name; give keys through the AWS environment")
+            _require(
+                parts.scheme in ("http", "https") and bool(parts.netloc),
+                "endpoint_url must be a URL such as https://s3.example.com:9000",
+            )
         _require(self.max_attempts >= 1, f"max_attempts is {self.max_attempts}, must be 1 or more")
         _require(self.connect_timeout_s > 0, f"connect_timeout_s is {self.connect_timeout_s}, must be above 0")
         _require(self.read_timeout_s > 0, f"read_timeout_s is {self.read_timeout_s}, must be above 0")

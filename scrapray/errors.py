@@ -47,4 +47,13 @@ class ModelError(ScraprayError):
 
 
 class StorageError(ScraprayError):
-    """Object storage or a folder cannot be reached, read or written."""
+    """Object storage or a folder cannot be reached, read or written.
+
+    Attributes:
+        reason: Short word for tables: ``missing``, ``no_bucket``, ``forbidden``, ``credentials``, ``unreachable``,
+            ``disk_full`` or ``failed``.
+    """
+
+    def __init__(self, message: str, reason: str = "failed") -> None:
+        super().__init__(message)
+        self.reason = reason
