@@ -67,12 +67,8 @@ def judge(findings: LoadFindings, rules: Sequence[VerdictRule]) -> Verdict:
         for rule in rules
         if (reason := _reason_to_fire(rule, findings)) is not None
     ]
-    return worst_verdict(fired) if fired else Verdict("accept", NO_RULE, _reason_to_accept(findings))
-
-
-def worst_verdict(verdicts: Sequence[Verdict]) -> Verdict:
-    """The most severe of some verdicts, among equals the first."""
-    return max(verdicts, key=lambda each: SEVERITY_OF_VERDICT[each.verdict])
+    accept = Verdict("accept", NO_RULE, _reason_to_accept(findings))
+    return max(fired, key=lambda each: SEVERITY_OF_VERDICT[each.verdict], default=accept)
 
 
 def check_rules(rules: Sequence[VerdictRule], class_names: Sequence[str]) -> None:
