@@ -2,12 +2,11 @@
 
 A frozen camera repeats a picture while the clock moves on; counted, it would speak for bed that nobody saw. A heap
 can also really stand still for some seconds, and such frames are good ones. What tells them apart is sensor noise:
-two exposures of the same scene never agree in every pixel. So a repeat is either the same bytes, or a picture whose
-thumbnail and full-size measures (mean brightness, sharpness and so on, which all hold the noise of millions of pixels)
-agree with those of the camera's frame before it. Thumbnails alone would call every quiet heap frozen.
+two exposures of one scene never agree pixel by pixel. So a repeat is either the same bytes, or a picture whose
+thumbnail (single pixels of the frame, noise included, not means) is that of the camera's frame before it, but for what
+encoding anew changes.
 
-What this cannot see: a frozen picture into which the camera draws a running clock, or one that is encoded anew with
-another quality.
+What this cannot see: a live picture without noise, because most of it is pure black or white, looks frozen.
 """
 
 import datetime as dt
@@ -30,8 +29,7 @@ class Look:
         camera_key: Site and camera; None where the camera is not known.
         taken_utc: Time of exposure; None where not known.
         content_sha256: Of the file's bytes.
-        thumbnail: Small grey picture, one byte a pixel.
-        measures: Numbers measured over the picture in full size.
+        thumbnail: Grey levels of single pixels spread over the bed, one byte each.
     """
 
     frame_id: str
@@ -40,7 +38,6 @@ class Look:
     taken_utc: dt.datetime | None
     content_sha256: str | None
     thumbnail: bytes | None
-    measures: tuple[float | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +84,8 @@ def _stage(earlier: Look, later: Look) -> str:
 
 
 def _is_same_picture(one: Look, other: Look, max_difference: float) -> bool:
-    """Whether two pictures agree down to their noise."""
+    """Whether two pictures agree down to their noise. Unmeasured or differently sized ones do not."""
     if one.thumbnail is None or other.thumbnail is None or len(one.thumbnail) != len(other.thumbnail):
-        return False
-    if None in one.measures or one.measures != other.measures:
         return False
     difference = np.subtract(_grey(one.thumbnail), _grey(other.thumbnail))
     return float(np.abs(difference).mean()) <= max_difference

@@ -1,15 +1,21 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
 from scrapray.statistics.repeats import Look, Repeat, find_repeats
 from tests.unit.statistics.frames import at
 
-PICTURE = np.random.default_rng(0).integers(0, 255, size=300).astype(np.uint8).tobytes()
+SCENE = np.random.default_rng(0).integers(5, 250, size=256)
 
 
-def look(name, *, second=None, sha=None, thumbnail=PICTURE, measures=None, camera="north", load="L1"):
+def exposure(seed, noise=1.5):
+    """A small grey picture of the same scene with its own sensor noise."""
+    return (SCENE + np.random.default_rng(seed).normal(0, noise, size=256)).round().astype(np.uint8).tobytes()
+
+
+PICTURE = exposure(0)
+
+
+def look(name, *, second=None, sha=None, thumbnail=None, camera="north", load="L1"):
     return Look(
         frame_id=name,
         load_key=None if load is None else ("yard", load),
@@ -17,7 +23,6 @@ def look(name, *, second=None, sha=None, thumbnail=PICTURE, measures=None, camer
         taken_utc=None if second is None else at(second),
         content_sha256=sha or name,
         thumbnail=thumbnail,
-        measures=(hash(name) / 1e19,) if measures is None else measures,
     )
 
 
@@ -49,32 +54,33 @@ def test_a_camera_frozen_over_two_loads_is_found_in_the_second():
     assert repeats(look("a", second=0, sha="s"), look("b", second=900, sha="s", load="L2"))["b"].stage == "frozen"
 
 
-def test_a_picture_written_anew_without_new_noise_is_frozen():
-    found = repeats(look("a", second=0, measures=(0.4, 12.5)), look("b", second=5, measures=(0.4, 12.5)))
+def test_a_picture_encoded_anew_is_frozen():
+    encoded_anew = (np.frombuffer(PICTURE, np.uint8) + (np.arange(256) % 5 == 0)).astype(np.uint8).tobytes()
+    found = repeats(look("a", second=0, thumbnail=PICTURE), look("b", second=5, thumbnail=encoded_anew))
     assert found == {"b": Repeat("frozen", "same_picture", "a")}
 
 
-def test_a_heap_that_stands_still_is_not_frozen():
-    still = look("a", second=0, measures=(0.4, 12.5))
-    noise_of_the_next_exposure = dataclasses.replace(look("b", second=5), measures=(0.4, 12.5000001))
-    assert repeats(still, noise_of_the_next_exposure) == {}
+@pytest.mark.parametrize("noise", [0.75, 1.5, 4])
+def test_a_heap_that_stands_still_is_not_frozen(noise):
+    exposures = [look(str(i), second=i, thumbnail=exposure(i, noise)) for i in range(9)]
+    assert repeats(*exposures) == {}
 
 
-def test_equal_measures_of_different_pictures_mean_nothing():
-    other = np.full(300, 90, dtype=np.uint8).tobytes()
-    assert repeats(look("a", second=0, measures=(0.4,)), look("b", second=5, measures=(0.4,), thumbnail=other)) == {}
+def test_a_picture_is_compared_with_the_frame_before_it_only():
+    looks = [look("a", second=0, thumbnail=PICTURE), look("b", second=5, thumbnail=exposure(1))]
+    assert repeats(*looks, look("c", second=10, thumbnail=PICTURE)) == {}
 
 
-@pytest.mark.parametrize("change", [{"thumbnail": None}, {"thumbnail": PICTURE[:100]}, {"measures": (None,)}])
-def test_what_was_not_measured_is_not_called_a_repeat(change):
-    one = look("a", second=0, **{"measures": (0.4,), **change})
-    assert repeats(one, look("b", second=5, measures=change.get("measures", (0.4,)))) == {}
+@pytest.mark.parametrize("thumbnail", [None, PICTURE[:100]])
+def test_what_was_not_measured_is_not_called_a_repeat(thumbnail):
+    assert repeats(look("a", second=0, thumbnail=PICTURE), look("b", second=5, thumbnail=thumbnail)) == {}
 
 
 def test_a_repeat_of_a_repeat_names_the_first_frame():
-    same = (0.4,)
     found = repeats(
-        look("a", second=0, measures=same), look("b", second=5, measures=same, sha="s"), look("c", second=10, sha="s")
+        look("a", second=0, thumbnail=PICTURE),
+        look("b", second=5, thumbnail=PICTURE, sha="s"),
+        look("c", second=10, sha="s"),
     )
     assert {name: each.of for name, each in found.items()} == {"b": "a", "c": "a"}
 
