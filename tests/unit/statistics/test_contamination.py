@@ -149,3 +149,9 @@ def test_residuals_out_of_order_are_refused():
 def test_the_fewest_loads_allowed_give_their_extremes():
     calibration = AreaCalibration(residuals=tuple(float(i) for i in range(MIN_CALIBRATION_LOADS)))
     assert calibration.tails == (0.0, 19.0, 38.0)
+
+
+def test_the_example_of_the_docs():
+    tails_of_0_9_and_0_7 = AreaCalibration(residuals=(-0.9, *[0.0] * 37, 0.7))
+    found = estimate([2000, 2400, 1600], calibration=tails_of_0_9_and_0_7)
+    assert (found.frac, found.low, found.high) == pytest.approx((0.0005, 0.00014, 0.00112), abs=1e-5)
