@@ -1,0 +1,301 @@
+"""A bundle: one folder with all that is needed to run a segmenter, ``weights.safetensors`` and ``card.json``.
+
+The card says what the weights are; the weights hold the vision tower, the multi-scale mechanism, the prompts and the
+text features made from them, so that an audit needs no text tower.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from scrapray.errors import ConfigurationError, ModelError
+from scrapray.labels import Contaminant
+from scrapray.segmenter.model import Segmenter, SegmenterConfig, prepare_tiles
+from scrapray.segmenter.tower import ClipConfig, build_clip, new_clip
+
+FORMAT_VERSION = 1
+
+_WEIGHTS = "weights.safetensors"
+_CARD = "card.json"
+_TEXT_FEATURES = ("class_text_CE", "pair_text_2E")
+_READ_BYTES = 1 << 20
+_TEXT_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleCard:
+    """What a bundle is.
+
+    Attributes:
+        name: Of the model, for example ``scrap``.
+        version: Of the model, for example ``3``.
+        classes: The contaminants, in the order of the score maps.
+        thresholds: Score from which a pixel counts, for each of them.
+        tile_px: Side of the tiles that frames are cut into.
+        clip: Shape of the CLIP.
+        segmenter: What else the segmenter is made of.
+        trained_on: Where the weights come from, in plain values.
+        metrics: How good they are, in plain values.
+        weights_sha256: Of the weights file.
+    """
+
+    name: str
+    version: str
+    classes: tuple[Contaminant, ...]
+    thresholds: tuple[float, ...]
+    tile_px: int
+    clip: ClipConfig
+    segmenter: SegmenterConfig
+    trained_on: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    weights_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.thresholds) != len(self.classes):
+            raise ConfigurationError(f"thresholds are {self.thresholds}, must be one for each of {self.class_names}")
+        if not all(0 < threshold < 1 for threshold in self.thresholds):
+            raise ConfigurationError(f"thresholds are {self.thresholds}, must be between 0 and 1")
+        if self.tile_px < 1:
+            raise ConfigurationError(f"tile_px is {self.tile_px}, must be 1 or more")
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the contaminants, in the order of the score maps."""
+        return tuple(contaminant.name for contaminant in self.classes)
+
+    @property
+    def input_px(self) -> int:
+        """Side of the square that the tower sees."""
+        return self.segmenter.input_px
+
+    def to_json(self) -> str:
+        """The text of ``card.json``."""
+        classes = [
+            asdict(contaminant) | {"prompt": contaminant.prompt, "threshold": threshold}
+            for contaminant, threshold in zip(self.classes, self.thresholds, strict=True)
+        ]
+        values = {
+            "format_version": FORMAT_VERSION,
+            "name": self.name,
+            "version": self.version,
+            "classes": classes,
+            "tile_px": self.tile_px,
+            "input_px": self.input_px,
+            "trained_on": dict(self.trained_on),
+            "metrics": dict(self.metrics),
+            "weights_sha256": self.weights_sha256,
+            "segmenter": self.segmenter.as_dict(),
+            "clip": self.clip.as_dict(),
+        }
+        return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str) -> "BundleCard":
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            ModelError: The text is not a card, or a card of another format.
+        """
+        try:
+            values = json.loads(text)
+            version = values["format_version"]
+            if version != FORMAT_VERSION:
+                raise ModelError(
+                    f"{source}: bundle format {version}, this version of scrapray reads {FORMAT_VERSION}; "
+                    f"update scrapray or export the bundle again"
+                )
+            return cls(
+                name=values["name"],
+                version=values["version"],
+                classes=tuple(
+                    Contaminant(name=c["name"], definition=c["definition"], severity=c["severity"])
+                    for c in values["classes"]
+                ),
+                thresholds=tuple(c["threshold"] for c in values["classes"]),
+                tile_px=values["tile_px"],
+                clip=ClipConfig.from_dict(values["clip"], source=source),
+                segmenter=SegmenterConfig.from_dict(values["segmenter"], source=source),
+                trained_on=values["trained_on"],
+                metrics=values["metrics"],
+                weights_sha256=values["weights_sha256"],
+            )
+        except json.JSONDecodeError as error:
+            raise ModelError(f"{source}: not readable as JSON: {error}; export the bundle again") from error
+        except KeyError as error:
+            raise ModelError(f"{source}: the card has no {error}; export the bundle again") from error
+        except (ConfigurationError, TypeError) as error:
+            raise ModelError(f"{source}: {error}; export the bundle again") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A segmenter ready to score tiles, and its card."""
+
+    card: BundleCard
+    model: Segmenter
+
+    def score_tiles(
+        self, tiles_NHW3: NDArray[np.uint8], out_px: int, device: str = "cpu", autocast: bool = False
+    ) -> NDArray[np.float32]:
+        """Score of each contaminant at each pixel of the tiles.
+
+        Args:
+            tiles_NHW3: RGB tiles of ``card.tile_px``.
+            out_px: Side of the maps, whatever the tiles' own.
+            device: Where to compute, as torch names it; the model moves there and stays.
+            autocast: Forward pass in bf16.
+
+        Returns:
+            (N, K, out_px, out_px) in [0, 1], contaminants in the card's order.
+        """
+        self.model.to(device)
+        tiles = prepare_tiles(torch.from_numpy(tiles_NHW3).to(device), self.card.input_px, self.card.clip)
+        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=autocast):
+            scores = self.model.score(tiles, out_px)
+        result: NDArray[np.float32] = scores.classes_NKHW.float().cpu().numpy()
+        return result
+
+
+def save_bundle(
+    folder: Path,
+    segmenter: Segmenter,
+    *,
+    name: str,
+    version: str,
+    tile_px: int,
+    thresholds: Sequence[float] | None = None,
+    trained_on: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    dtype: Literal["fp16", "fp32"] = "fp16",
+) -> BundleCard:
+    """Write a segmenter as a bundle; the card last, so that a folder without one is unfinished.
+
+    Args:
+        folder: Made if it is missing.
+        segmenter: In evaluation mode.
+        name: Of the model.
+        version: Of the model.
+        tile_px: Side of the tiles that it was trained on.
+        thresholds: Score from which a pixel counts, for each class; 0.5 when not given.
+        trained_on: Where the weights come from, in plain values for JSON.
+        metrics: How good they are, in plain values for JSON.
+        dtype: Of the weights on disk. Text features stay fp32.
+
+    Returns:
+        The card, with the hash of the weights.
+    """
+    assert not segmenter.training, "a bundle holds the averaged weights and the text features made from them"
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = torch.float16 if dtype == "fp16" else torch.float32
+    state = {
+        key: value.detach().cpu().to(torch.float32 if key in _TEXT_FEATURES else stored).contiguous()
+        for key, value in segmenter.state().items()
+    }
+    save_file(state, folder / _WEIGHTS)
+    card = BundleCard(
+        name=name,
+        version=version,
+        classes=segmenter.classes,
+        thresholds=tuple(thresholds) if thresholds is not None else (0.5,) * len(segmenter.classes),
+        tile_px=tile_px,
+        clip=segmenter.clip_config,
+        segmenter=segmenter.config,
+        trained_on=trained_on or {},
+        metrics=metrics or {},
+        weights_sha256=sha256_of_file(folder / _WEIGHTS),
+    )
+    (folder / _CARD).write_text(card.to_json(), encoding="utf-8")
+    return card
+
+
+def read_card(folder: Path) -> BundleCard:
+    """The card of a bundle, without its weights.
+
+    Raises:
+        ModelError: The folder holds no card, or one that cannot be read.
+    """
+    path = folder / _CARD
+    try:
+        return BundleCard.from_json(path.read_text(encoding="utf-8"), source=str(path))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ModelError(f"{folder}: no {_CARD} in it; give the folder of a bundle") from error
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path}: not readable as text; export the bundle again") from error
+
+
+def load_bundle(folder: Path, expected_classes: Sequence[str] | None = None) -> Bundle:
+    """Load a bundle for scoring, in fp32 on the CPU and without a text tower.
+
+    Args:
+        folder: Of the bundle.
+        expected_classes: Names that it must have, in this order.
+
+    Raises:
+        ModelError: Card or weights are missing, damaged, do not belong together or are of another version, or the
+            classes are not those expected.
+    """
+    card = read_card(folder)
+    if expected_classes is not None and tuple(expected_classes) != card.class_names:
+        raise ModelError(
+            f"{folder}: the bundle tells {', '.join(card.class_names)}, asked for {', '.join(expected_classes)}; "
+            f"use another bundle or correct the list of classes"
+        )
+    with torch.device("meta"):
+        model = Segmenter(card.segmenter, card.clip, card.classes, new_clip(card.clip), with_text=False)
+    model.load_state(_read_weights(folder, card))
+    model.eval().requires_grad_(False)
+    return Bundle(card, model)
+
+
+def load_for_training(folder: Path, *, model: str, weights: str | Path | None) -> Segmenter:
+    """Load a bundle to train it further, with the text tower of the CLIP that it began from.
+
+    Args:
+        folder: Of the bundle.
+        model: The CLIP, as for ``build_clip``.
+        weights: Its weights, as for ``build_clip``.
+
+    Raises:
+        ModelError: The bundle cannot be loaded, or the CLIP is not the one that it began from.
+    """
+    card = read_card(folder)
+    clip, clip_config = build_clip(model, weights)
+    if clip_config != card.clip:
+        raise ModelError(f"{folder}: the bundle began from another CLIP than {model}; give the one of its card")
+    segmenter = Segmenter(card.segmenter, card.clip, card.classes, clip, with_text=True)
+    segmenter.load_state(_read_weights(folder, card))
+    stored_CE = segmenter.class_text_CE.clone()
+    segmenter.refresh_text()
+    if not torch.allclose(stored_CE, segmenter.class_text_CE, atol=_TEXT_TOLERANCE):
+        raise ModelError(f"{folder}: the weights {weights} do not give the bundle's text features; use the original")
+    return segmenter
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hex digest of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_READ_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _read_weights(folder: Path, card: BundleCard) -> dict[str, torch.Tensor]:
+    """The weights as fp32, if they are those of the card."""
+    path = folder / _WEIGHTS
+    if not path.is_file():
+        raise ModelError(f"{folder}: no {_WEIGHTS} in it; copy the whole bundle")
+    found = sha256_of_file(path)
+    if found != card.weights_sha256:
+        raise ModelError(
+            f"{path}: sha256 is {found[:12]}…, the card says {card.weights_sha256[:12]}…; copy the bundle again"
+        )
+    return {name: value.float() for name, value in load_file(path).items()}

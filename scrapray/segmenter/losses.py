@@ -1,0 +1,122 @@
+"""Losses on probability maps.
+
+Shapes: S stages, N tiles, C classes (0 is steel), H x W pixels. Labels are class ids from 0 to C - 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from scrapray.errors import ConfigurationError
+
+_LEAST_PROBABILITY = 1e-6
+
+ClassMean = Literal["all", "present"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossConfig:
+    """Weights and shapes of the losses; the defaults are those of the scrap paper where it names them.
+
+    Attributes:
+        beta: Of the class-balanced weights; nearer to 1 balances more.
+        gamma: Of the focal loss; 0 is plain cross entropy.
+        dice_weight: Of dice beside focal.
+        dice_smooth: Added to both sides of the dice fraction.
+        dice_classes: Whether dice averages over all classes or those present in the tile.
+        similarity_weight: Of the similarity maps.
+        multiscale_weight: Of the multi-scale maps.
+    """
+
+    beta: float = 0.9999
+    gamma: float = 2.0
+    dice_weight: float = 1.0
+    dice_smooth: float = 1.0
+    dice_classes: ClassMean = "all"
+    similarity_weight: float = 1.0
+    multiscale_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta < 1:
+            raise ConfigurationError(f"beta is {self.beta}, must be 0 or more and below 1")
+        for name in ("gamma", "dice_weight", "dice_smooth", "similarity_weight", "multiscale_weight"):
+            if getattr(self, name) < 0:
+                raise ConfigurationError(f"{name} is {getattr(self, name)}, must be 0 or more")
+
+
+class LossTerms(NamedTuple):
+    """The sum that is minimised, and its four parts before their weights."""
+
+    total: Tensor
+    similarity_focal: Tensor
+    similarity_dice: Tensor
+    multiscale_focal: Tensor
+    multiscale_dice: Tensor
+
+
+def class_balanced_weights(counts_C: Sequence[int], beta: float) -> Tensor:
+    """Weight of each class from the number of tiles that show it; the weights sum to C.
+
+    Count tiles, not pixels: with pixel counts every effective number saturates and the weights are all 1.
+
+    Raises:
+        ConfigurationError: A class has no tile.
+
+    Reference: Cui et al. 2019, "Class-Balanced Loss Based on Effective Number of Samples", with the softmax form of
+    the focal loss instead of their sigmoid form.
+    """
+    if min(counts_C) < 1:
+        raise ConfigurationError(f"tiles per class are {list(counts_C)}, every class needs 1 or more")
+    counts = torch.tensor(counts_C, dtype=torch.float64)
+    inverse_effective = (1 - beta) / (1 - beta**counts)
+    return (inverse_effective * len(counts_C) / inverse_effective.sum()).float()
+
+
+def focal(maps_NCHW: Tensor, labels_NHW: Tensor, weights_C: Tensor, gamma: float) -> Tensor:
+    """Mean over pixels of ``w_y (1 - p_y)^gamma (-log p_y)``."""
+    chosen_NHW = maps_NCHW.gather(1, labels_NHW[:, None])[:, 0].clamp(min=_LEAST_PROBABILITY)
+    return (weights_C[labels_NHW] * (1 - chosen_NHW) ** gamma * -chosen_NHW.log()).mean()
+
+
+def dice(maps_NCHW: Tensor, labels_NHW: Tensor, smooth: float, classes: ClassMean = "all") -> Tensor:
+    """Mean over tiles and classes of ``1 - (2 sum(p y) + smooth) / (sum(p) + sum(y) + smooth)``.
+
+    A class that is absent from a tile and from its map costs nothing; with ``present`` it does not count at all.
+    """
+    truth_NCHW = F.one_hot(labels_NHW, maps_NCHW.shape[1]).permute(0, 3, 1, 2).to(maps_NCHW.dtype)
+    overlap_NC = (maps_NCHW * truth_NCHW).sum(dim=(2, 3))
+    truth_NC = truth_NCHW.sum(dim=(2, 3))
+    loss_NC = 1 - (2 * overlap_NC + smooth) / (maps_NCHW.sum(dim=(2, 3)) + truth_NC + smooth)
+    return loss_NC.mean() if classes == "all" else loss_NC[truth_NC > 0].mean()
+
+
+def segmentation_loss(
+    similarity_SNCHW: Tensor,
+    multiscale_SNCHW: Tensor,
+    labels_NHW: Tensor,
+    *,
+    weights_C: Tensor,
+    multiscale_stage_weights: Sequence[float],
+    config: LossConfig,
+) -> LossTerms:
+    """Focal and dice of both branches: similarity summed over stages, multi-scale weighted by stage.
+
+    Reference: the scrap paper, section on losses.
+    """
+
+    def both(maps_SNCHW: Tensor, stage_weights: Sequence[float]) -> tuple[Tensor, Tensor]:
+        pairs = [(w, maps) for w, maps in zip(stage_weights, maps_SNCHW, strict=True) if w]
+        focals = [w * focal(maps, labels_NHW, weights_C, config.gamma) for w, maps in pairs]
+        dices = [w * dice(maps, labels_NHW, config.dice_smooth, config.dice_classes) for w, maps in pairs]
+        return torch.stack(focals).sum(), torch.stack(dices).sum()
+
+    sim_focal, sim_dice = both(similarity_SNCHW, [1.0] * len(similarity_SNCHW))
+    msm_focal, msm_dice = both(multiscale_SNCHW, multiscale_stage_weights)
+    similarity = sim_focal + config.dice_weight * sim_dice
+    multiscale = msm_focal + config.dice_weight * msm_dice
+    total = config.similarity_weight * similarity + config.multiscale_weight * multiscale
+    return LossTerms(total, sim_focal, sim_dice, msm_focal, msm_dice)

@@ -1,0 +1,161 @@
+"""One training step in plain torch; the same step serves one process and, with the module wrapped, many.
+
+Shapes: N tiles, H x W pixels of a tile or of the loss maps.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import schedulefree
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from scrapray.errors import ConfigurationError, ModelError
+from scrapray.segmenter.losses import LossConfig, segmentation_loss
+from scrapray.segmenter.model import Segmenter, prepare_tiles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimConfig:
+    """Schedule-free AdamW with one learning rate for each part of the segmenter.
+
+    Attributes:
+        lr_vision: Of the vision tower; 0 keeps it frozen.
+        lr_prompt: Of contexts and deep vectors.
+        lr_msm: Of the multi-scale mechanism.
+        betas: Of Adam.
+        warmup_steps: Over which the rates rise.
+        clip_norm: Largest norm of the whole gradient.
+    """
+
+    lr_vision: float = 1e-5
+    lr_prompt: float = 1e-5
+    lr_msm: float = 1e-5
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup_steps: int = 1600
+    clip_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("lr_vision", "lr_prompt", "lr_msm", "warmup_steps"):
+            if getattr(self, name) < 0:
+                raise ConfigurationError(f"{name} is {getattr(self, name)}, must be 0 or more")
+        if self.clip_norm <= 0:
+            raise ConfigurationError(f"clip_norm is {self.clip_norm}, must be above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class TileBatch:
+    """Prepared tiles (N, 3, H, W) and class ids (N, h, w) at the size of the loss maps."""
+
+    tiles_N3HW: Tensor
+    labels_Nhw: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What one step saw: the loss, its parts and the gradient's norm before clipping."""
+
+    loss: float
+    similarity_focal: float
+    similarity_dice: float
+    multiscale_focal: float
+    multiscale_dice: float
+    grad_norm: float
+
+
+def make_optimizer(segmenter: Segmenter, config: OptimConfig) -> schedulefree.AdamWScheduleFree:
+    """The optimizer of a segmenter, before it is wrapped for several processes; freezes a tower whose rate is 0."""
+    if not config.lr_vision:
+        segmenter.visual.requires_grad_(False)
+    parts = {
+        "vision": (segmenter.visual, config.lr_vision),
+        "prompt": (segmenter.prompts, config.lr_prompt),
+        "msm": (segmenter.msm, config.lr_msm),
+    }
+    groups = [
+        {"name": name, "params": [p for p in part.parameters() if p.requires_grad], "lr": lr}
+        for name, (part, lr) in parts.items()
+    ]
+    return schedulefree.AdamWScheduleFree(
+        [group for group in groups if group["params"]], betas=config.betas, warmup_steps=config.warmup_steps
+    )
+
+
+def make_batch(
+    pairs: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
+    segmenter: Segmenter,
+    loss_px: int,
+    device: torch.device | str = "cpu",
+) -> TileBatch:
+    """Tiles (H, W, 3) and their class ids (H, W), made ready on a device; ids are picked nearest, never mixed."""
+    tiles_NHW3 = torch.from_numpy(np.stack([tile for tile, _ in pairs])).to(device)
+    labels_N1HW = torch.from_numpy(np.stack([ids for _, ids in pairs])).to(device)[:, None]
+    labels_Nhw = F.interpolate(labels_N1HW, (loss_px, loss_px), mode="nearest-exact")[:, 0].long()
+    return TileBatch(prepare_tiles(tiles_NHW3, segmenter.config.input_px, segmenter.clip_config), labels_Nhw)
+
+
+def train_step(
+    module: nn.Module,
+    optimizer: schedulefree.AdamWScheduleFree,
+    batch: TileBatch,
+    *,
+    weights_C: Tensor,
+    multiscale_stage_weights: Sequence[float],
+    loss: LossConfig,
+    clip_norm: float,
+    autocast: bool = False,
+) -> StepReport:
+    """Forward, backward, clip, step.
+
+    Args:
+        module: A segmenter, or one wrapped for several processes; in training mode, as the optimizer.
+        optimizer: From ``make_optimizer``.
+        batch: From ``make_batch``.
+        weights_C: Class-balanced weights.
+        multiscale_stage_weights: Of the segmenter's settings.
+        loss: Shapes of the losses.
+        clip_norm: Largest norm of the whole gradient.
+        autocast: Compute the forward pass in bf16; losses stay in fp32.
+
+    Raises:
+        ModelError: Loss or gradient is not a finite number; the parameters are then as before the step.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    with torch.autocast(batch.tiles_N3HW.device.type, dtype=torch.bfloat16, enabled=autocast):
+        similarity, multiscale = module(batch.tiles_N3HW, batch.labels_Nhw.shape[-1])
+    terms = segmentation_loss(
+        similarity.float(),
+        multiscale.float(),
+        batch.labels_Nhw,
+        weights_C=weights_C,
+        multiscale_stage_weights=multiscale_stage_weights,
+        config=loss,
+    )
+    terms.total.backward()  # type: ignore[no-untyped-call]
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    grad_norm = nn.utils.clip_grad_norm_(trained, clip_norm)
+    report = StepReport(*(value.item() for value in (*terms, grad_norm)))
+    if not (math.isfinite(report.loss) and math.isfinite(report.grad_norm)):
+        raise ModelError(
+            f"training diverged: loss {report.loss}, gradient norm {report.grad_norm}; lower the learning rates or "
+            f"lengthen the warm-up, and go on from the last checkpoint"
+        )
+    optimizer.step()
+    return report
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module, optimizer: schedulefree.AdamWScheduleFree) -> Iterator[None]:
+    """Averaged weights inside, training weights outside. Evaluate, export and write checkpoints only in here."""
+    optimizer.eval()
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train()
+        optimizer.train()
