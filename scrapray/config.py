@@ -21,6 +21,7 @@ from scrapray.errors import ConfigurationError
 from scrapray.labels import MAX_SEVERITY
 
 _STRICT = ConfigDict(extra="forbid")
+_MOST_PIXELS = 178_956_970
 
 
 def _require(holds: bool, message: str) -> None:
@@ -117,25 +118,39 @@ class CameraConfig:
             len(self.bed_polygon_px) >= 3,
             f"bed_polygon_px has {len(self.bed_polygon_px)} corners, needs 3 or more",
         )
+        _require(_enclosed_area(self.bed_polygon_px) >= 1, "bed_polygon_px encloses no area; give its corners in order")
+
+
+def _enclosed_area(corners: tuple[tuple[float, float], ...]) -> float:
+    """Area of a polygon by the shoelace formula."""
+    following = (*corners[1:], corners[0])
+    return abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(corners, following, strict=True))) / 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityConfig:
-    """``[quality]``: limits outside which a frame is left out of its load's statistics."""
+    """``[quality]``: limits outside which a frame is left out of its load's statistics.
+
+    The defaults were set on real frames from cranes above rail wagons: they catch a stuck colour channel and a blur
+    of 3 px at full HD, and keep every other frame. ``imagery/quality.py`` says what is measured.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     max_pixels: int = 50_000_000
-    min_sharpness: float = 4.0
+    min_sharpness: float = 0.25
     min_brightness: float = 0.06
     max_brightness: float = 0.94
-    max_dark_frac: float = 0.9
-    max_bright_frac: float = 0.5
-    max_color_cast: float = 0.25
+    max_dark_frac: float = 0.6
+    max_bright_frac: float = 0.4
+    max_color_cast: float = 0.15
     min_frozen_difference: float = 0.002
 
     def __post_init__(self) -> None:
-        _require(self.max_pixels >= 1, f"max_pixels is {self.max_pixels}, must be 1 or more")
+        _require(
+            1 <= self.max_pixels <= _MOST_PIXELS,
+            f"max_pixels is {self.max_pixels}, must be 1 to {_MOST_PIXELS}, more than which Pillow does not open",
+        )
         for name in ("min_brightness", "max_brightness", "max_dark_frac", "max_bright_frac"):
             value = getattr(self, name)
             _require(0 <= value <= 1, f"{name} is {value}, must be 0 to 1")
@@ -162,6 +177,10 @@ class SegmentConfig:
         _require(self.overlap_px >= 0, f"overlap_px is {self.overlap_px}, must be 0 or more")
         _require(self.tiles_per_batch >= 1, f"tiles_per_batch is {self.tiles_per_batch}, must be 1 or more")
         _require(self.map_stride_px >= 1, f"map_stride_px is {self.map_stride_px}, must be 1 or more")
+        _require(
+            self.overlap_px % self.map_stride_px == 0,
+            f"overlap_px is {self.overlap_px}, must be a multiple of map_stride_px, {self.map_stride_px}",
+        )
         _require(self.min_area_px >= 1, f"min_area_px is {self.min_area_px}, must be 1 or more")
         for name, value in self.thresholds.items():
             _require(0 < value < 1, f"thresholds.{name} is {value}, must be between 0 and 1")
@@ -171,12 +190,16 @@ class SegmentConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourcesConfig:
-    """``[resources]``: what the audit takes from the cluster. One actor holds one segmenter."""
+    """``[resources]``: what the audit takes from the cluster. One actor holds one segmenter.
+
+    ``cpus_per_actor`` is also the number of threads that an actor computes with; left out, the cores of this machine
+    are shared among the actors. With ``gpus_per_actor`` above 0 the segmenter runs on the GPU in bfloat16.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     actors: int = 1
-    cpus_per_actor: float = 1.0
+    cpus_per_actor: int | None = None
     gpus_per_actor: float = 0.0
     download_tasks: int = 2
     frames_per_block: int = 8
@@ -184,7 +207,10 @@ class ResourcesConfig:
 
     def __post_init__(self) -> None:
         _require(self.actors >= 1, f"actors is {self.actors}, must be 1 or more")
-        _require(self.cpus_per_actor >= 0, f"cpus_per_actor is {self.cpus_per_actor}, must be 0 or more")
+        _require(
+            self.cpus_per_actor is None or self.cpus_per_actor >= 1,
+            f"cpus_per_actor is {self.cpus_per_actor}, must be 1 or more",
+        )
         _require(self.gpus_per_actor >= 0, f"gpus_per_actor is {self.gpus_per_actor}, must be 0 or more")
         _require(self.download_tasks >= 1, f"download_tasks is {self.download_tasks}, must be 1 or more")
         _require(self.frames_per_block >= 1, f"frames_per_block is {self.frames_per_block}, must be 1 or more")

@@ -1,0 +1,71 @@
+"""Bytes of an archived frame -> RGB pixels, or the reason why there are none."""
+
+import io
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from scrapray.errors import FrameError
+
+_FORMATS = ("JPEG", "MPO", "PNG")
+"""MPO is what Pillow calls a JPEG that carries a second picture behind the first; cameras write it as .jpg."""
+
+
+def decode_frame(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+    """Decode a JPEG or PNG of any size, whatever its file name claims.
+
+    EXIF rotation is applied; greyscale, palette, CMYK and 16-bit become 8-bit RGB; transparency is dropped.
+
+    Args:
+        data: The whole file.
+        max_pixels: Largest height times width that is decoded. The header is checked before any pixel is, so a
+            small file that unpacks to a huge picture costs nothing.
+
+    Returns:
+        frame_HW3, uint8 RGB.
+
+    Raises:
+        FrameError: Stage ``decode`` with reason ``empty``, ``not_an_image``, ``unsupported_format``,
+            ``too_many_pixels``, ``truncated`` or ``damaged``.
+    """
+    if not data:
+        raise FrameError("decode", "empty")
+    with warnings.catch_warnings():
+        # Pillow warns at half its own limit; ours is stricter or meant.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = _open(data)
+    if image.format not in _FORMATS:
+        raise FrameError("decode", "unsupported_format", str(image.format))
+    if image.width * image.height > max_pixels:
+        raise FrameError("decode", "too_many_pixels", f"{image.width}x{image.height}")
+    try:
+        return _to_rgb(image)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
+        raise FrameError("decode", "truncated" if "truncated" in str(error) else "damaged", str(error)) from error
+
+
+def _open(data: bytes) -> Image.Image:
+    """Read the header only."""
+    try:
+        return Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise FrameError("decode", "too_many_pixels", str(error)) from error
+    except UnidentifiedImageError as error:
+        raise FrameError("decode", "not_an_image") from error
+    except Exception as error:
+        raise FrameError("decode", "damaged", str(error)) from error
+
+
+def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        # Sixteen bits: Pillow's own conversion to 8 bits cuts everything above 255 off.
+        grey_HW = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
+        return np.repeat(grey_HW[:, :, None], 3, axis=2)
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    return np.asarray(image.convert("RGB"))

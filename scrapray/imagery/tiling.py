@@ -1,0 +1,67 @@
+"""Frames -> overlapping square tiles, and tile scores -> one blended map.
+
+Shapes: N tiles, K classes, H W pixels of a frame, h w cells of a map (one cell is ``stride_px`` pixels each way).
+Boxes are xyxy, half-open.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def tile_boxes(height_px: int, width_px: int, tile_px: int, overlap_px: int) -> NDArray[np.intp]:
+    """Boxes of equal tiles that cover a frame; the last of each row and column is shifted inward to fit.
+
+    Args:
+        height_px: Height of the frame, at least ``tile_px``.
+        width_px: Width of the frame, at least ``tile_px``.
+        tile_px: Side of a tile.
+        overlap_px: Pixels that neighbours share at least; below ``tile_px``.
+
+    Returns:
+        boxes_N4, row by row from the top left.
+    """
+    step_px = tile_px - overlap_px
+    tops, lefts = _starts(height_px, tile_px, step_px), _starts(width_px, tile_px, step_px)
+    return np.array([(x, y, x + tile_px, y + tile_px) for y in tops for x in lefts], dtype=np.intp)
+
+
+def _starts(length_px: int, tile_px: int, step_px: int) -> list[int]:
+    last = length_px - tile_px
+    assert last >= 0 and step_px > 0, f"tiles of {tile_px} px every {step_px} px do not fit into {length_px} px"
+    return [*range(0, last, step_px), last]
+
+
+def pad_to_grid(frame_HW3: NDArray[np.uint8], stride_px: int) -> NDArray[np.uint8]:
+    """Repeat the last row and column until both sides are multiples of the map's stride.
+
+    So every tile, the shifted ones too, starts on a cell of the map.
+    """
+    height, width = frame_HW3.shape[:2]
+    pad_y, pad_x = -height % stride_px, -width % stride_px
+    return np.pad(frame_HW3, ((0, pad_y), (0, pad_x), (0, 0)), mode="edge") if pad_y or pad_x else frame_HW3
+
+
+class Mosaic:
+    """A map under way: scores of overlapping tiles, blended before anybody puts a threshold to them.
+
+    Each tile counts by a window that is high in its middle and falls smoothly towards its edges, where a segmenter
+    sees least of what surrounds a pixel; so no seam shows where one tile takes over from the next.
+    """
+
+    def __init__(self, num_classes: int, height: int, width: int, side: int) -> None:
+        """Start empty; all sizes in cells, ``side`` is that of a tile."""
+        self._sum_Khw = np.zeros((num_classes, height, width), dtype=np.float32)
+        self._weight_hw = np.zeros((height, width), dtype=np.float32)
+        # sin^2 at cell centres: a Hann window that is nowhere zero, so one tile alone keeps its scores to its edge.
+        ramp = np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
+        self._window_hw = np.outer(ramp, ramp).astype(np.float32)
+
+    def add(self, scores_Khw: NDArray[np.float32], x: int, y: int) -> None:
+        """Add the scores of the tile whose top left cell is (x, y)."""
+        side = self._window_hw.shape[0]
+        self._sum_Khw[:, y : y + side, x : x + side] += scores_Khw * self._window_hw
+        self._weight_hw[y : y + side, x : x + side] += self._window_hw
+
+    def blended(self) -> NDArray[np.float32]:
+        """The map, map_Khw; 0 where no tile was added."""
+        return np.divide(self._sum_Khw, self._weight_hw, out=np.zeros_like(self._sum_Khw), where=self._weight_hw > 0)

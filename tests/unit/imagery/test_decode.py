@@ -1,0 +1,143 @@
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from scrapray.errors import FrameError
+from scrapray.imagery.decode import decode_frame
+
+MAX_PIXELS = 1_000_000
+LEFT_RED_RIGHT_BLUE = np.repeat(np.array([[[200, 30, 30]], [[30, 30, 200]]], np.uint8), 40, axis=1).repeat(30, axis=0)
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def reason_of(data: bytes) -> str:
+    with pytest.raises(FrameError) as caught:
+        decode_frame(data, MAX_PIXELS)
+    assert caught.value.stage == "decode"
+    return caught.value.reason
+
+
+def png_header_of(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds next to nothing."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + data + chunk(b"IEND", b"")
+
+
+def test_a_png_comes_back_pixel_by_pixel() -> None:
+    frame_HW3 = decode_frame(encoded(Image.fromarray(LEFT_RED_RIGHT_BLUE), "PNG"), MAX_PIXELS)
+    assert frame_HW3.dtype == np.uint8
+    np.testing.assert_array_equal(frame_HW3, LEFT_RED_RIGHT_BLUE)
+
+
+def test_a_jpeg_comes_back_almost() -> None:
+    frame_HW3 = decode_frame(encoded(Image.fromarray(LEFT_RED_RIGHT_BLUE), "JPEG", quality=95), MAX_PIXELS)
+    assert np.abs(frame_HW3.astype(int) - LEFT_RED_RIGHT_BLUE).mean() < 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_is_applied(orientation: int) -> None:
+    upright = Image.fromarray(LEFT_RED_RIGHT_BLUE)
+    back = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = upright.transpose(back[orientation]) if orientation in back else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    frame_HW3 = decode_frame(encoded(stored, "JPEG", quality=95, exif=exif), MAX_PIXELS)
+    assert frame_HW3.shape == LEFT_RED_RIGHT_BLUE.shape
+    assert np.abs(frame_HW3.astype(int) - LEFT_RED_RIGHT_BLUE).mean() < 3
+
+
+def test_greyscale_becomes_three_equal_channels() -> None:
+    grey_HW = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    frame_HW3 = decode_frame(encoded(Image.fromarray(grey_HW), "PNG"), MAX_PIXELS)
+    np.testing.assert_array_equal(frame_HW3, np.stack([grey_HW] * 3, axis=-1))
+
+
+def test_sixteen_bits_are_scaled_and_not_cut_off() -> None:
+    deep_HW = np.linspace(0, 65535, 256, dtype=np.uint16).reshape(16, 16)
+    frame_HW3 = decode_frame(encoded(Image.fromarray(deep_HW), "PNG"), MAX_PIXELS)
+    np.testing.assert_array_equal(frame_HW3[:, :, 1], deep_HW >> 8)
+
+
+def test_a_cmyk_jpeg_keeps_its_colours() -> None:
+    cmyk = Image.fromarray(LEFT_RED_RIGHT_BLUE).convert("CMYK")
+    frame_HW3 = decode_frame(encoded(cmyk, "JPEG", quality=95), MAX_PIXELS)
+    assert np.abs(frame_HW3.astype(int) - LEFT_RED_RIGHT_BLUE).mean() < 6
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "LA", "RGBA"])
+def test_other_png_modes_become_rgb(mode: str) -> None:
+    frame_HW3 = decode_frame(encoded(Image.fromarray(LEFT_RED_RIGHT_BLUE).convert(mode), "PNG"), MAX_PIXELS)
+    assert frame_HW3.shape == LEFT_RED_RIGHT_BLUE.shape
+
+
+def test_a_palette_with_transparency_becomes_rgb_without_a_warning() -> None:
+    palette = Image.fromarray(LEFT_RED_RIGHT_BLUE).convert("P")
+    data = encoded(palette, "PNG", transparency=bytes(range(256)))
+    assert decode_frame(data, MAX_PIXELS).shape == LEFT_RED_RIGHT_BLUE.shape
+
+
+def test_the_name_of_a_file_does_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "really_a_png.jpg"
+    path.write_bytes(encoded(Image.fromarray(LEFT_RED_RIGHT_BLUE), "PNG"))
+    np.testing.assert_array_equal(decode_frame(path.read_bytes(), MAX_PIXELS), LEFT_RED_RIGHT_BLUE)
+
+
+def test_a_colour_profile_does_not_disturb() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    data = encoded(Image.fromarray(LEFT_RED_RIGHT_BLUE), "PNG", icc_profile=profile)
+    np.testing.assert_array_equal(decode_frame(data, MAX_PIXELS), LEFT_RED_RIGHT_BLUE)
+
+
+def test_each_kind_of_bad_bytes_has_its_reason() -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    jpeg, png = encoded(noise, "JPEG"), encoded(noise, "PNG")
+    assert reason_of(b"") == "empty"
+    assert reason_of(b"<html>504 Gateway Timeout</html>") == "not_an_image"
+    assert reason_of(bytes(2000)) == "not_an_image"
+    assert reason_of(encoded(noise, "GIF")) == "unsupported_format"
+    assert reason_of(encoded(noise, "TIFF")) == "unsupported_format"
+    assert reason_of(jpeg[: len(jpeg) // 2]) == "truncated"
+    assert reason_of(png[: len(png) // 2]) == "truncated"
+    assert reason_of(png[:200] + bytes(200) + png[400:]) == "damaged"
+
+
+@pytest.mark.parametrize("cut", [3, 20, 120, 400])
+def test_a_jpeg_cut_anywhere_is_a_frame_error(cut: int) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    assert reason_of(encoded(noise, "JPEG")[:cut]) in {"truncated", "not_an_image", "damaged"}
+
+
+@pytest.mark.parametrize("side", [1001, 10_000, 20_000])
+def test_a_bomb_is_refused_by_its_header(side: int) -> None:
+    assert reason_of(png_header_of(side, side)) == "too_many_pixels"
+
+
+def test_the_largest_allowed_frame_is_decoded() -> None:
+    data = encoded(Image.fromarray(LEFT_RED_RIGHT_BLUE), "PNG")
+    height, width, _ = LEFT_RED_RIGHT_BLUE.shape
+    assert decode_frame(data, height * width).shape == LEFT_RED_RIGHT_BLUE.shape
+    with pytest.raises(FrameError, match="too_many_pixels"):
+        decode_frame(data, height * width - 1)

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from scrapray.imagery.tiling import Mosaic, pad_to_grid, tile_boxes
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "tile", "overlap", "tops", "lefts"),
+    [
+        (512, 512, 512, 64, [0], [0]),
+        (512, 513, 512, 64, [0], [0, 1]),
+        (960, 1024, 512, 64, [0, 448], [0, 448, 512]),
+        (1080, 1920, 512, 64, [0, 448, 568], [0, 448, 896, 1344, 1408]),
+        (2160, 3840, 512, 64, [0, 448, 896, 1344, 1648], [0, 448, 896, 1344, 1792, 2240, 2688, 3136, 3328]),
+        (8, 8, 4, 0, [0, 4], [0, 4]),
+    ],
+)
+def test_tiles_start_where_they_should(
+    height: int, width: int, tile: int, overlap: int, tops: list[int], lefts: list[int]
+) -> None:
+    boxes_N4 = tile_boxes(height, width, tile, overlap)
+    assert boxes_N4.tolist() == [[x, y, x + tile, y + tile] for y in tops for x in lefts]
+
+
+def test_a_frame_smaller_than_a_tile_is_a_broken_promise() -> None:
+    with pytest.raises(AssertionError, match="do not fit"):
+        tile_boxes(500, 600, 512, 64)
+
+
+def test_padding_repeats_the_last_row_and_column() -> None:
+    frame_HW3 = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    padded_HW3 = pad_to_grid(frame_HW3, 4)
+    assert padded_HW3.shape == (8, 8, 3)
+    np.testing.assert_array_equal(padded_HW3[:5, :7], frame_HW3)
+    np.testing.assert_array_equal(padded_HW3[7, :7], frame_HW3[4])
+    assert pad_to_grid(padded_HW3, 4) is padded_HW3
+
+
+def test_the_blend_passes_from_one_tile_to_the_next_without_a_step() -> None:
+    mosaic = Mosaic(1, 16, 24, side=16)
+    mosaic.add(np.zeros((1, 16, 16), np.float32), 0, 0)
+    mosaic.add(np.ones((1, 16, 16), np.float32), 8, 0)
+    row_w = mosaic.blended()[0, 4]
+    assert row_w[:8].max() == 0
+    assert row_w[16:].min() == 1
+    assert (np.diff(row_w[7:17]) > 0).all()
+    assert np.diff(row_w).max() < 0.25
+
+
+def test_what_no_tile_covers_is_zero() -> None:
+    mosaic = Mosaic(2, 4, 8, side=4)
+    mosaic.add(np.full((2, 4, 4), 0.5, np.float32), 4, 0)
+    map_Khw = mosaic.blended()
+    np.testing.assert_array_equal(map_Khw[:, :, :4], 0)
+    np.testing.assert_allclose(map_Khw[:, :, 4:], 0.5, rtol=1e-6)
