@@ -42,7 +42,7 @@ class StorageConfig:
     region: str | None = None
     max_attempts: int = 4
     connect_timeout_s: float = 3.0
-    read_timeout_s: float = 30.0
+    read_timeout_s: float = 15.0
 
     def __post_init__(self) -> None:
         if self.endpoint_url is not None:

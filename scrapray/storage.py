@@ -20,7 +20,9 @@ from uuid import uuid4
 
 import pyarrow.fs
 import s3fs
+from aiohttp import ClientPayloadError
 from botocore import exceptions as boto
+from botocore.handlers import add_expect_header
 
 from scrapray.config import StorageConfig
 from scrapray.errors import StorageError
@@ -155,7 +157,7 @@ class Storage:
     def _explained(self, action: str, uri: str) -> Iterator[None]:
         try:
             yield
-        except (OSError, boto.BotoCoreError, boto.ClientError) as error:
+        except (OSError, boto.BotoCoreError, boto.ClientError, ClientPayloadError) as error:
             what, reason = _explain(error, uri, self.config.endpoint_url)
             raise StorageError(f"cannot {action} {uri}: {what}", reason=reason) from error
 
@@ -258,9 +260,18 @@ def _stored_file(entry: "os.DirEntry[str]", key: str) -> StoredObject:
 
 
 class _S3FileSystem(s3fs.S3FileSystem):  # type: ignore[misc]
-    """s3fs that leaves retries to botocore, except one for a body that breaks off, which botocore cannot see."""
+    """s3fs with bounded waits.
 
-    retries = 2
+    Retries are left to botocore, or the two would multiply. Uploads do not ask the server first
+    (``Expect: 100-continue``): aiohttp would wait without limit for one that never answers.
+    """
+
+    retries = 1
+
+    async def set_session(self, *args: Any, **kwargs: Any) -> Any:
+        client = await super().set_session(*args, **kwargs)
+        client.meta.events.unregister("before-call.s3", add_expect_header)
+        return client
 
 
 class _Buckets:
@@ -302,7 +313,10 @@ class _Buckets:
 
     def read(self, path: str) -> bytes:
         # One connection: with more, s3fs asks for the size first, one more request for every frame.
-        content: bytes = self._s3.cat_file(path, max_concurrency=1)
+        try:
+            content: bytes = self._s3.cat_file(path, max_concurrency=1)
+        except (ClientPayloadError, boto.IncompleteReadError):  # broke off on the way, which botocore does not see
+            content = self._s3.cat_file(path, max_concurrency=1)
         return content
 
     def write(self, path: str, data: bytes) -> None:
@@ -381,6 +395,8 @@ _BY_ERRNO = {
 _UNREACHABLE = (
     boto.ConnectionError,
     boto.HTTPClientError,
+    boto.IncompleteReadError,
+    ClientPayloadError,
     ConnectionError,
     TimeoutError,
 )

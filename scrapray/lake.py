@@ -1,0 +1,200 @@
+"""The one writer and reader of Parquet tables.
+
+    <lake>/<table>/date=YYYY-MM-DD/site=<site>/part-0.parquet                  what is published
+    <lake>/_runs/<run_id>/<table>/date=YYYY-MM-DD/site=<site>/part-0.parquet   what each run has made
+
+Every file has exactly the columns and types of its schema, null only where the schema allows it, and a footer key
+``scrapray`` that says how to read it. Equal tables give equal bytes.
+"""
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from scrapray import schema
+from scrapray.errors import SchemaError, StorageError
+from scrapray.storage import Storage, join
+
+FOOTER_KEY = b"scrapray"
+_NAMED = {"manifest": schema.MANIFEST, "results": schema.RESULTS, **schema.PUBLISHED}
+
+
+def conform(table: pa.Table, columns: pa.Schema, what: str) -> pa.Table:
+    """Bring a table to exactly the columns, order and types of a schema.
+
+    Args:
+        table: Columns in any order; types that can be cast without loss.
+        columns: The schema.
+        what: Name of the table or its place, for messages.
+
+    Raises:
+        SchemaError: A column is missing, unknown, of another type, or null where it must not be.
+    """
+    missing = [name for name in columns.names if name not in table.column_names]
+    unknown = [name for name in table.column_names if name not in columns.names]
+    if missing or unknown:
+        faults = [
+            f"{word} {', '.join(names)}" for word, names in (("misses", missing), ("has unknown", unknown)) if names
+        ]
+        raise SchemaError(f"{what} {' and '.join(faults)}; write it anew with this version of scrapray")
+    cast = [_cast(table.column(field.name), field, what) for field in columns]
+    return pa.table(cast, schema=columns)
+
+
+def _cast(column: pa.ChunkedArray, field: pa.Field, what: str) -> pa.Array:
+    try:
+        array = column.combine_chunks().cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        raise SchemaError(f"{what}: column {field.name} is {column.type}, must be {field.type}: {error}") from error
+    if hidden := _null_where_required(array, field, field.name):
+        raise SchemaError(f"{what}: {hidden} is null in at least one row and must not be")
+    return array
+
+
+def _null_where_required(array: pa.Array, field: pa.Field, path: str) -> str | None:
+    """The first field, however deep, that is null though its schema forbids it."""
+    if not field.nullable and array.null_count:
+        return path
+    if pa.types.is_struct(field.type):
+        # flatten() carries the struct's own nulls into its fields, so they are dropped first.
+        fields = array.drop_null().flatten()
+        inner = [(child, field.type.field(index)) for index, child in enumerate(fields)]
+    elif pa.types.is_list(field.type):
+        inner = [(array.flatten(), field.type.value_field)]
+    else:
+        inner = []
+    found = (_null_where_required(child, part, f"{path}.{part.name}") for child, part in inner)
+    return next(filter(None, found), None)
+
+
+def write_table(
+    table: pa.Table, columns: pa.Schema, uri: str, storage: Storage, *, class_names: Sequence[str] = ()
+) -> None:
+    """Write one Parquet file in one step; equal tables give equal bytes.
+
+    Raises:
+        SchemaError: The table does not fit the schema.
+        StorageError: The file cannot be written; what was there before is still there.
+    """
+    whole = conform(table, columns, uri)
+    buffer = pa.BufferOutputStream()
+    metadata = {FOOTER_KEY: json.dumps(_footer(columns, class_names), sort_keys=True).encode()}
+    pq.write_table(whole.replace_schema_metadata(metadata), buffer, compression="zstd")
+    storage.write_bytes(uri, buffer.getvalue().to_pybytes())
+
+
+def _footer(columns: pa.Schema, class_names: Sequence[str]) -> dict[str, object]:
+    return {
+        "schema_version": schema.SCHEMA_VERSION,
+        "table": next(name for name, named in _NAMED.items() if named is columns),
+        "classes": list(class_names),
+        "mask_encoding": "coco-rle",
+        "coordinate_frame": "frame pixels, origin top left, half-open",
+    }
+
+
+def read_table(uri: str, columns: pa.Schema, storage: Storage) -> pa.Table:
+    """Read one Parquet file that must have exactly these columns.
+
+    Raises:
+        SchemaError: It is not Parquet, or its columns are not those of the schema.
+        StorageError: It cannot be read.
+    """
+    data = storage.read_bytes(uri)
+    try:
+        table = pq.read_table(pa.BufferReader(data), partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise SchemaError(f"{uri} is not a Parquet file: {error}") from error
+    return conform(table, columns, uri)
+
+
+def partition_uri(lake_uri: str, table: str, date: datetime.date, site: str, run_id: str | None = None) -> str:
+    """Where a table of one date and site lies: what is published, or what one run has made."""
+    root = join(lake_uri, "_runs", run_id) if run_id else lake_uri
+    return join(root, table, f"date={date.isoformat()}", f"site={quote(site, safe='')}", "part-0.parquet")
+
+
+def read_partition(
+    lake_uri: str, table: str, date: datetime.date, site: str, storage: Storage, run_id: str | None = None
+) -> pa.Table:
+    """One table of one date and site, as published or as one run made it."""
+    return read_table(partition_uri(lake_uri, table, date, site, run_id), schema.PUBLISHED[table], storage)
+
+
+def published_run(lake_uri: str, date: datetime.date, site: str, storage: Storage) -> str | None:
+    """The run whose tables are published for one date and site; None before the first."""
+    uri = partition_uri(lake_uri, "runs", date, site)
+    if not storage.exists(uri):
+        return None
+    run_id: str = read_table(uri, schema.RUNS, storage).column("run_id")[0].as_py()
+    return run_id
+
+
+def publish_run(
+    lake_uri: str,
+    run_id: str,
+    date: datetime.date,
+    site: str,
+    tables: Mapping[str, pa.Table],
+    storage: Storage,
+    *,
+    class_names: Sequence[str] = (),
+) -> None:
+    """Publish the tables of one run for one date and site, all of them or none.
+
+    They are written to the run's own folder first, then replace the published files one by one with ``loads`` last.
+    When a replacement fails, the files of the run before are put back. Each run keeps its folder.
+
+    Raises:
+        SchemaError: A table is missing, does not fit its schema, or speaks of another run, date or site.
+        StorageError: Storage failed; what was published before is still published, or the message says what is not.
+    """
+    _check_run(tables, run_id, date, site)
+    for name, columns in schema.PUBLISHED.items():
+        uri = partition_uri(lake_uri, name, date, site, run_id)
+        write_table(tables[name], columns, uri, storage, class_names=class_names)
+    before = published_run(lake_uri, date, site, storage)
+    try:
+        _replace(lake_uri, run_id, date, site, storage)
+    except StorageError as error:
+        _roll_back(lake_uri, before, date, site, storage, error)
+        raise
+
+
+def _check_run(tables: Mapping[str, pa.Table], run_id: str, date: datetime.date, site: str) -> None:
+    if set(tables) != set(schema.PUBLISHED):
+        raise SchemaError(f"a run has the tables {', '.join(schema.PUBLISHED)}, not {', '.join(tables)}")
+    for name, columns in schema.PUBLISHED.items():
+        table = conform(tables[name], columns, name)
+        for column, value in (("run_id", run_id), ("date", date), ("site", site)):
+            if set(pc.unique(table.column(column)).to_pylist()) - {value}:
+                raise SchemaError(f"{name}: column {column} has rows that are not of {value}, which is being published")
+
+
+def _replace(lake_uri: str, run_id: str, date: datetime.date, site: str, storage: Storage) -> None:
+    for name in schema.PUBLISHED:
+        source = partition_uri(lake_uri, name, date, site, run_id)
+        storage.copy(source, partition_uri(lake_uri, name, date, site))
+
+
+def _roll_back(
+    lake_uri: str, run_id: str | None, date: datetime.date, site: str, storage: Storage, cause: StorageError
+) -> None:
+    """Publish the run before again; without one, leave nothing published."""
+    try:
+        if run_id:
+            _replace(lake_uri, run_id, date, site, storage)
+        else:
+            for name in reversed(schema.PUBLISHED):
+                storage.delete(partition_uri(lake_uri, name, date, site))
+    except StorageError as error:
+        raise StorageError(
+            f"publishing {date} {site} in {lake_uri} stopped half-way and could not be undone: {cause}; {error}; "
+            "mend that and run the audit again, which replaces all tables of that date and site",
+            reason=error.reason,
+        ) from error
