@@ -76,22 +76,24 @@ def class_balanced_weights(counts_C: Sequence[int], beta: float) -> Tensor:
     return (inverse_effective * len(counts_C) / inverse_effective.sum()).float()
 
 
-def focal(maps_NCHW: Tensor, labels_NHW: Tensor, weights_C: Tensor, gamma: float) -> Tensor:
-    """Mean over pixels of ``w_y (1 - p_y)^gamma (-log p_y)``."""
-    chosen_NHW = maps_NCHW.gather(1, labels_NHW[:, None])[:, 0].clamp(min=_LEAST_PROBABILITY)
-    return (weights_C[labels_NHW] * (1 - chosen_NHW) ** gamma * -chosen_NHW.log()).mean()
+def focal(maps_SNCHW: Tensor, labels_NHW: Tensor, weights_C: Tensor, gamma: float) -> Tensor:
+    """Of each stage, the mean over tiles and pixels of ``w_y (1 - p_y)^gamma (-log p_y)``: (S,)."""
+    chosen_S1NHW = maps_SNCHW.gather(2, labels_NHW[None, :, None].expand(len(maps_SNCHW), -1, -1, -1, -1))
+    chosen_SNHW = chosen_S1NHW[:, :, 0].clamp(min=_LEAST_PROBABILITY)
+    return (weights_C[labels_NHW] * (1 - chosen_SNHW) ** gamma * -chosen_SNHW.log()).mean(dim=(1, 2, 3))
 
 
-def dice(maps_NCHW: Tensor, labels_NHW: Tensor, smooth: float, classes: ClassMean = "all") -> Tensor:
-    """Mean over tiles and classes of ``1 - (2 sum(p y) + smooth) / (sum(p) + sum(y) + smooth)``.
+def dice(maps_SNCHW: Tensor, labels_NHW: Tensor, smooth: float, classes: ClassMean = "all") -> Tensor:
+    """Of each stage, the mean over tiles and classes of ``1 - (2 sum(p y) + s) / (sum(p) + sum(y) + s)``: (S,).
 
-    A class that is absent from a tile and from its map costs nothing; with ``present`` it does not count at all.
+    With ``all``, a class that is absent from a tile costs nearly 1 as soon as its map holds a few pixels' worth, and
+    nothing where the map is empty; with ``present`` it does not count.
     """
-    truth_NCHW = F.one_hot(labels_NHW, maps_NCHW.shape[1]).permute(0, 3, 1, 2).to(maps_NCHW.dtype)
-    overlap_NC = (maps_NCHW * truth_NCHW).sum(dim=(2, 3))
+    truth_NCHW = F.one_hot(labels_NHW, maps_SNCHW.shape[2]).permute(0, 3, 1, 2).to(maps_SNCHW.dtype)
+    overlap_SNC = torch.einsum("snchw,nchw->snc", maps_SNCHW, truth_NCHW)
     truth_NC = truth_NCHW.sum(dim=(2, 3))
-    loss_NC = 1 - (2 * overlap_NC + smooth) / (maps_NCHW.sum(dim=(2, 3)) + truth_NC + smooth)
-    return loss_NC.mean() if classes == "all" else loss_NC[truth_NC > 0].mean()
+    loss_SNC = 1 - (2 * overlap_SNC + smooth) / (maps_SNCHW.sum(dim=(3, 4)) + truth_NC + smooth)
+    return loss_SNC.mean(dim=(1, 2)) if classes == "all" else loss_SNC[:, truth_NC > 0].mean(dim=1)
 
 
 def segmentation_loss(
@@ -107,15 +109,11 @@ def segmentation_loss(
 
     Reference: the scrap paper, section on losses.
     """
-
-    def both(maps_SNCHW: Tensor, stage_weights: Sequence[float]) -> tuple[Tensor, Tensor]:
-        pairs = [(w, maps) for w, maps in zip(stage_weights, maps_SNCHW, strict=True) if w]
-        focals = [w * focal(maps, labels_NHW, weights_C, config.gamma) for w, maps in pairs]
-        dices = [w * dice(maps, labels_NHW, config.dice_smooth, config.dice_classes) for w, maps in pairs]
-        return torch.stack(focals).sum(), torch.stack(dices).sum()
-
-    sim_focal, sim_dice = both(similarity_SNCHW, [1.0] * len(similarity_SNCHW))
-    msm_focal, msm_dice = both(multiscale_SNCHW, multiscale_stage_weights)
+    stage_weights_S = torch.tensor(multiscale_stage_weights, device=multiscale_SNCHW.device)
+    sim_focal = focal(similarity_SNCHW, labels_NHW, weights_C, config.gamma).sum()
+    sim_dice = dice(similarity_SNCHW, labels_NHW, config.dice_smooth, config.dice_classes).sum()
+    msm_focal = stage_weights_S @ focal(multiscale_SNCHW, labels_NHW, weights_C, config.gamma)
+    msm_dice = stage_weights_S @ dice(multiscale_SNCHW, labels_NHW, config.dice_smooth, config.dice_classes)
     similarity = sim_focal + config.dice_weight * sim_dice
     multiscale = msm_focal + config.dice_weight * msm_dice
     total = config.similarity_weight * similarity + config.multiscale_weight * multiscale

@@ -230,9 +230,7 @@ class Segmenter(nn.Module):
         """
         text_CE = self.class_text_CE if self.text is None else self.prompts.class_features(self.text, self.ids_CL)
         stages = self._tokens(tiles_N3HW)
-        similarity = [resize_map(self._similarity(tokens_NTE, text_CE), out_px) for tokens_NTE in stages]
-        multiscale = [self._multiscale(stage, tokens, text_CE, out_px) for stage, tokens in enumerate(stages)]
-        return torch.stack(similarity), torch.stack(multiscale)
+        return resize_map(self._similarity(stages, text_CE), out_px), self._multiscale(stages, text_CE, out_px)
 
     @torch.no_grad()
     def score(self, tiles_N3HW: Tensor, out_px: int) -> ScoreMaps:
@@ -244,17 +242,17 @@ class Segmenter(nn.Module):
         """
         stages = self._tokens(tiles_N3HW)
         share = self.config.similarity_share
-        similarity_NChw = torch.stack([self._similarity(tokens, self.class_text_CE) for tokens in stages]).mean(dim=0)
-        if self.config.binarisation == "marginal":
-            any_N1hw = 1 - similarity_NChw[:, :1]
-        else:
-            any_N1hw = torch.stack([self._similarity(t, self.pair_text_2E) for t in stages]).mean(dim=0)[:, 1:]
+        similarity_NChw = self._similarity(stages, self.class_text_CE).mean(dim=0)
+        any_N1hw = 1 - similarity_NChw[:, :1]
+        if self.config.binarisation != "marginal":
+            any_N1hw = self._similarity(stages, self.pair_text_2E).mean(dim=0)[:, 1:]
         fused = share * resize_map(torch.cat([any_N1hw, similarity_NChw[:, 1:]], dim=1), out_px)
-        weights = torch.tensor(self.config.msm_stage_weights)
-        for stage, weight in enumerate((weights / weights.sum() * (1 - share)).tolist()):
-            if weight:
-                msm_NCHW = self._multiscale(stage, stages[stage], self.class_text_CE, out_px)
-                fused = fused + weight * torch.cat([1 - msm_NCHW[:, :1], msm_NCHW[:, 1:]], dim=1)
+        if share < 1:
+            weights_S = torch.tensor(self.config.msm_stage_weights, device=fused.device)
+            multiscale_SNCHW = self._multiscale(stages, self.class_text_CE, out_px)
+            multiscale_NCHW = torch.tensordot(weights_S / weights_S.sum(), multiscale_SNCHW, dims=1)
+            not_steel_N1HW = 1 - multiscale_NCHW[:, :1]
+            fused = fused + (1 - share) * torch.cat([not_steel_N1HW, multiscale_NCHW[:, 1:]], dim=1)
         smooth = gaussian_blur(fused, self.config.gaussian_sigma_px * out_px / self.config.input_px).clamp(0, 1)
         return ScoreMaps(smooth[:, 1:], smooth[:, 0])
 
@@ -263,12 +261,15 @@ class Segmenter(nn.Module):
         stages, _ = vision_stages(self.visual, tiles_N3HW, self.config.stages, self.config.dpam_from)
         return [tokens[:, 1:] for tokens in stages]
 
-    def _similarity(self, tokens_NTE: Tensor, text_CE: Tensor) -> Tensor:
-        return similarity_map(tokens_NTE, text_CE, self.config.temperature, self.grid_hw)
+    def _similarity(self, stages: Sequence[Tensor], text_CE: Tensor) -> Tensor:
+        """Probabilities on the token grid: (S, N, C, h, w)."""
+        temperature, grid_hw = self.config.temperature, self.grid_hw
+        return torch.stack([similarity_map(tokens, text_CE, temperature, grid_hw) for tokens in stages])
 
-    def _multiscale(self, stage: int, tokens_NTE: Tensor, text_CE: Tensor, out_px: int) -> Tensor:
-        logits_NChw = self.msm[stage](tokens_NTE, text_CE, self.grid_hw)
-        return resize_map(logits_NChw.float(), out_px).softmax(dim=1)
+    def _multiscale(self, stages: Sequence[Tensor], text_CE: Tensor, out_px: int) -> Tensor:
+        """Probabilities, made from resized logits: (S, N, C, H, W)."""
+        logits = [msm(tokens, text_CE, self.grid_hw) for msm, tokens in zip(self.msm, stages, strict=True)]
+        return resize_map(torch.stack(logits).float(), out_px).softmax(dim=2)
 
 
 def build_segmenter(
@@ -318,9 +319,10 @@ def similarity_map(tokens_NTE: Tensor, text_CE: Tensor, temperature: float, grid
     return classes_NCT.reshape(*classes_NCT.shape[:2], *grid_hw)
 
 
-def resize_map(map_NChw: Tensor, out_px: int) -> Tensor:
-    """Bilinear resize to a square; channels that sum to 1 still do."""
-    return F.interpolate(map_NChw, (out_px, out_px), mode="bilinear", align_corners=False)
+def resize_map(maps_hw: Tensor, out_px: int) -> Tensor:
+    """Bilinear resize of the last two axes to a square; channels that sum to 1 still do."""
+    resized = F.interpolate(maps_hw.flatten(0, -4), (out_px, out_px), mode="bilinear", align_corners=False)
+    return resized.view(*maps_hw.shape[:-2], out_px, out_px)
 
 
 def gaussian_blur(map_NCHW: Tensor, sigma: float) -> Tensor:
