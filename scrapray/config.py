@@ -29,6 +29,13 @@ def _require(holds: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def _require_time_zone(name: str) -> None:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError(f"time_zone {name!r} is not known; use a name such as Europe/Rome") from error
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageConfig:
     """``[storage]``: how to reach object storage. Keys and secrets come from the AWS environment or profile.
@@ -62,9 +69,11 @@ class StorageConfig:
 class ArchiveConfig:
     """``[archive]``: what the keys of archived frames mean.
 
-    ``key_pattern`` has named parts in braces: site, date, time, truck_id, load_id, camera_id, supplier; other names
-    are matched and thrown away. ``date`` and ``time`` are read with ``date_format`` and ``time_format`` in
-    ``time_zone``.
+    ``key_pattern`` must match a whole key. It has named parts in braces: site, date, time, truck_id, load_id,
+    camera_id, supplier; other names are matched and thrown away, but ``[gate_log] join_on`` may name one. ``date``
+    and ``time`` are read with ``date_format`` and ``time_format`` (which may hold the date too) in ``time_zone``.
+    ``site`` is the site of all frames whose keys do not name one. A frame without a recorded load begins a new one
+    when its camera made none for more than ``max_gap_s``.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -84,10 +93,10 @@ class ArchiveConfig:
             f"key_pattern {self.key_pattern!r} has no named part such as {{camera_id}}",
         )
         _require(self.max_gap_s > 0, f"max_gap_s is {self.max_gap_s}, must be above 0")
-        try:
-            ZoneInfo(self.time_zone)
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ValueError(f"time_zone {self.time_zone!r} is not known; use a name such as Europe/Rome") from error
+        _require_time_zone(self.time_zone)
+
+
+GATE_LOG_COLUMNS = ("truck_id", "load_id", "supplier", "site", "camera", "from", "until")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +104,8 @@ class GateLogConfig:
     """``[gate_log]``: the yard's own table of arrivals (CSV or Parquet), joined to frames by camera and time.
 
     ``join_on`` names the key part that the table's ``camera`` column holds, for example ``camera_id`` or ``crane``.
+    ``columns`` gives the yard's names for ours (``GATE_LOG_COLUMNS``) where they differ; supplier and site may lack.
+    Times without an offset are read in ``time_zone``.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -103,6 +114,11 @@ class GateLogConfig:
     join_on: str = "camera_id"
     time_zone: str = "UTC"
     columns: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require_time_zone(self.time_zone)
+        for name in self.columns:
+            _require(name in GATE_LOG_COLUMNS, f"columns.{name} is not one of {', '.join(GATE_LOG_COLUMNS)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

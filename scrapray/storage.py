@@ -59,6 +59,11 @@ def join(uri: str, *parts: str) -> str:
     return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts)])
 
 
+def absolute(uri: str) -> str:
+    """The same place as a URI that holds in every process, whatever folder it works in."""
+    return uri if _is_s3(uri) else _path(uri)
+
+
 class Storage:
     """Reads, writes and lists what URIs name. Cheap to make and to pickle; connects at first use.
 

@@ -1,0 +1,184 @@
+"""The yard's own table of arrivals, asked which load a frame shows.
+
+One wrong record must not cost the night: it is left out and reported, and its frames fall to the time-gap rule. A
+table without the columns it must have is an error before any work.
+"""
+
+import csv
+import io
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from itertools import accumulate, pairwise
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scrapray.config import GATE_LOG_COLUMNS, GateLogConfig
+from scrapray.errors import SchemaError
+from scrapray.storage import Storage
+
+_OPTIONAL = ("supplier", "site")
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One truck under one camera or crane, from its first moment to its last, both included.
+
+    Attributes:
+        record: Its place in the table, for messages; 1 is the first record.
+        site: None where the table names no site.
+        date: Local calendar date of its first moment.
+    """
+
+    record: int
+    truck_id: str
+    load_id: str
+    supplier: str | None
+    site: str | None
+    place: str
+    from_utc: datetime
+    until_utc: datetime
+    date: date
+
+
+class GateLog:
+    """Arrivals of one yard.
+
+    Attributes:
+        faults: One sentence for each record that was left out or overlaps another.
+    """
+
+    def __init__(self, arrivals: Iterable[Arrival], faults: Iterable[str] = ()) -> None:
+        self._timelines: dict[tuple[str | None, str], _Timeline] = {}
+        by_place: dict[tuple[str | None, str], list[Arrival]] = defaultdict(list)
+        for arrival in arrivals:
+            by_place[arrival.site, arrival.place].append(arrival)
+        self.faults = list(faults)
+        for key, there in by_place.items():
+            there.sort(key=lambda arrival: (arrival.from_utc, arrival.record))
+            self._timelines[key] = _Timeline(there)
+            self.faults.extend(_overlaps(there))
+
+    def find(self, site: str, place: str, moment: datetime) -> Arrival | None:
+        """The arrival that a camera or crane saw at a moment; of several, the one that came last."""
+        for key in ((site, place), (None, place)):
+            timeline = self._timelines.get(key)
+            arrival = timeline and timeline.find(moment)
+            if arrival:
+                return arrival
+        return None
+
+
+class _Timeline:
+    """Arrivals at one place, ordered by their first moment."""
+
+    def __init__(self, arrivals: list[Arrival]) -> None:
+        self._arrivals = arrivals
+        self._starts = [arrival.from_utc for arrival in arrivals]
+        self._latest_end = list(accumulate((arrival.until_utc for arrival in arrivals), max))
+
+    def find(self, moment: datetime) -> Arrival | None:
+        index = bisect_right(self._starts, moment) - 1
+        while index >= 0 and self._latest_end[index] >= moment:
+            if self._arrivals[index].until_utc >= moment:
+                return self._arrivals[index]
+            index -= 1
+        return None
+
+
+def _overlaps(ordered: list[Arrival]) -> Iterator[str]:
+    for earlier, later in pairwise(ordered):
+        if later.from_utc <= earlier.until_utc:
+            yield (
+                f"records {earlier.record} and {later.record} overlap at {later.place}; "
+                "frames of both go to the one that came later"
+            )
+
+
+def read_gate_log(config: GateLogConfig, storage: Storage) -> GateLog:
+    """Read the whole table.
+
+    Raises:
+        SchemaError: The table cannot be read or has not the columns it must have.
+        StorageError: It cannot be reached.
+    """
+    data = storage.read_bytes(config.uri)
+    names, records = _read_parquet(config.uri, data) if data[:4] == b"PAR1" else _read_csv(config.uri, data)
+    column_of = {name: config.columns.get(name, name) for name in GATE_LOG_COLUMNS}
+    missing = [column for name, column in column_of.items() if column not in names and _must_be(name, config)]
+    if missing:
+        raise SchemaError(
+            f"gate log {config.uri} has no column {', '.join(missing)}; it has {', '.join(names)}; "
+            "say under [gate_log.columns] how the yard calls ours"
+        )
+    arrivals, faults = [], []
+    for number, record in enumerate(records, start=1):
+        ours = {name: record.get(column) for name, column in column_of.items()}
+        try:
+            arrivals.append(_arrival(number, ours, ZoneInfo(config.time_zone)))
+        except ValueError as error:
+            faults.append(f"record {number} left out: {error}")
+    return GateLog(arrivals, faults)
+
+
+def _must_be(name: str, config: GateLogConfig) -> bool:
+    return name not in _OPTIONAL or name in config.columns
+
+
+def _read_parquet(uri: str, data: bytes) -> tuple[list[str], list[dict[str, Any]]]:
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+    except (pa.ArrowException, OSError) as error:
+        raise SchemaError(f"gate log {uri} is not readable as Parquet: {error}") from error
+    return table.column_names, table.to_pylist()
+
+
+def _read_csv(uri: str, data: bytes) -> tuple[list[str], list[dict[str, Any]]]:
+    try:
+        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+        return list(reader.fieldnames or ()), list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SchemaError(f"gate log {uri} is not readable as CSV in UTF-8: {error}") from error
+
+
+def _arrival(record: int, values: Mapping[str, Any], zone: ZoneInfo) -> Arrival:
+    for name in ("truck_id", "load_id", "camera"):
+        if values[name] is None or not str(values[name]).strip():
+            raise ValueError(f"{name} is empty")
+    begin, end = _moment("from", values["from"]), _moment("until", values["until"])
+    begin = begin if begin.tzinfo else begin.replace(tzinfo=zone)
+    end = end if end.tzinfo else end.replace(tzinfo=zone)
+    if end < begin:
+        # When the clocks go back one hour comes twice; the first is meant unless the record would end before it began.
+        end = end.replace(fold=1)
+    if end.astimezone(UTC) < begin.astimezone(UTC):
+        raise ValueError(f"from {values['from']} is after until {values['until']}")
+    return Arrival(
+        record=record,
+        truck_id=str(values["truck_id"]).strip(),
+        load_id=str(values["load_id"]).strip(),
+        supplier=_text(values["supplier"]),
+        site=_text(values["site"]),
+        place=str(values["camera"]).strip(),
+        from_utc=begin.astimezone(UTC),
+        until_utc=end.astimezone(UTC),
+        date=begin.astimezone(zone).date(),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return str(value).strip() or None if value is not None else None
+
+
+def _moment(name: str, value: Any) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    try:
+        return datetime.fromisoformat(str(value).strip())
+    except ValueError:
+        raise ValueError(f"{name} is {value!r}, not a time such as 2026-11-20T06:30:00") from None

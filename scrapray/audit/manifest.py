@@ -1,0 +1,334 @@
+"""Which frames an archive holds, and which truck and load each of them shows.
+
+    <manifest>/date=YYYY-MM-DD/part-0.parquet     one row per archived frame, in the order of time
+
+``date`` is the local calendar date at the site. All frames that the gate log gives to a load have the date of its
+first moment; all others have their own, so a load that only the time-gap rule knows ends at midnight, and so does the
+search for duplicates. Frames that cannot be read as the key pattern says have the date of their last change.
+
+Memory: pages of the listing go to one spool file per date on the local disk, then one date at a time is finished.
+"""
+
+import datetime
+import re
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scrapray import schema
+from scrapray.audit.gate_log import GateLog, read_gate_log
+from scrapray.audit.keys import KeyGrammar
+from scrapray.config import ArchiveConfig, GateLogConfig
+from scrapray.errors import FrameError, StorageError
+from scrapray.lake import read_table, write_table
+from scrapray.storage import Storage, StoredObject, absolute, join
+
+_Row = dict[str, Any]
+_PLACE = pa.field("place", pa.string())
+_SPOOLED = schema.MANIFEST.append(_PLACE)
+_ROWS_IN_MEMORY = 20_000
+_MD5_ETAG = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
+"""What S3 gives for content: the MD5, or the MD5 of the MD5s of that many parts."""
+_PART = "part-0.parquet"
+_MANIFEST_FILE = re.compile(rf"(date=[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}/)?{re.escape(_PART)}")
+
+
+@dataclass(slots=True)
+class IndexSummary:
+    """What was found in an archive.
+
+    Attributes:
+        num_other_keys: Keys without an ending of a picture; they are in no table.
+        rejected: Number of frames for each reason.
+        gate_log_faults: One sentence for each record of the gate log that was left out or overlaps another.
+    """
+
+    num_frames: int = 0
+    num_other_keys: int = 0
+    size_bytes: int = 0
+    num_loads: int = 0
+    num_trucks: int = 0
+    dates: list[datetime.date] = field(default_factory=list)
+    rejected: Counter[str] = field(default_factory=Counter)
+    load_sources: Counter[str] = field(default_factory=Counter)
+    gate_log_faults: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.num_frames} frames ({self.size_bytes / 1e9:.2f} GB) of {self.num_loads} loads and "
+            f"{self.num_trucks} trucks on {len(self.dates)} dates in {self.seconds:.1f} s",
+            "load known from: " + _listed(self.load_sources),
+            "rejected: " + _listed(self.rejected),
+            f"other keys: {self.num_other_keys}",
+            *(f"gate log: {fault}" for fault in self.gate_log_faults),
+        ]
+        return "\n".join(lines)
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
+
+
+def index_archive(
+    archive_uri: str,
+    manifest_uri: str,
+    *,
+    storage: Storage,
+    archive: ArchiveConfig,
+    gate_log: GateLogConfig | None = None,
+    date: datetime.date | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> IndexSummary:
+    """List an archive and write its manifest, replacing the dates that it finds.
+
+    Args:
+        archive_uri: Bucket, prefix or folder.
+        manifest_uri: Folder of the manifest. Without ``date`` it holds just this archive afterwards: dates that the
+            archive has no more are removed.
+        storage: Door to both.
+        archive: What keys mean.
+        gate_log: The yard's arrivals, for frames whose key names no load.
+        date: The one date to index.
+        progress: Called with the number of keys listed so far.
+
+    Raises:
+        ConfigurationError: The key pattern cannot work.
+        SchemaError: The gate log has not the columns it must have.
+        StorageError: Archive, gate log or manifest cannot be reached.
+    """
+    started = time.monotonic()
+    grammar = KeyGrammar(
+        archive.key_pattern,
+        date_format=archive.date_format,
+        time_format=archive.time_format,
+        time_zone=archive.time_zone,
+        site=archive.site,
+        place_part=gate_log.join_on if gate_log else "camera_id",
+    )
+    arrivals = read_gate_log(gate_log, storage) if gate_log else GateLog([])
+    summary = IndexSummary(gate_log_faults=arrivals.faults)
+    with tempfile.TemporaryDirectory(prefix="scrapray-index-") as folder:
+        spool = _Spool(Path(folder))
+        for stored in _frames(storage, archive_uri, archive.suffixes, summary, progress):
+            row = _describe(stored, grammar, arrivals)
+            if date in (None, row["date"]):
+                spool.add(row)
+        _write_dates(spool, absolute(manifest_uri), archive, date, storage, summary)
+    summary.seconds = time.monotonic() - started
+    return summary
+
+
+def read_manifest(manifest_uri: str, storage: Storage, date: datetime.date | None = None) -> pa.Table:
+    """Read a manifest, of all dates or of one.
+
+    Raises:
+        SchemaError: A file has not exactly the columns of a manifest.
+        StorageError: There is none.
+    """
+    uris = [_date_uri(manifest_uri, date)] if date else _manifest_files(absolute(manifest_uri), storage)
+    if not uris or (date and not storage.exists(uris[0])):
+        what = f"of {date} " if date else ""
+        raise StorageError(f"there is no manifest {what}in {manifest_uri}; run scrapray index first", reason="missing")
+    return pa.concat_tables([read_table(uri, schema.MANIFEST, storage) for uri in uris])
+
+
+def _frames(
+    storage: Storage,
+    archive_uri: str,
+    suffixes: tuple[str, ...],
+    summary: IndexSummary,
+    progress: Callable[[int], None] | None,
+) -> Iterator[StoredObject]:
+    num_listed = 0
+    for page in storage.list_pages(archive_uri):
+        pictures = [stored for stored in page if stored.key.lower().endswith(suffixes)]
+        summary.num_other_keys += len(page) - len(pictures)
+        yield from pictures
+        num_listed += len(page)
+        if progress:
+            progress(num_listed)
+
+
+def _describe(stored: StoredObject, grammar: KeyGrammar, arrivals: GateLog) -> _Row:
+    """What is known of one frame by itself."""
+    row: _Row = dict.fromkeys(_SPOOLED.names)
+    row["frame_id"] = blake2b(f"{stored.uri}|{stored.etag}".encode(), digest_size=16).hexdigest()
+    row["uri"] = stored.uri
+    row["etag"] = stored.etag
+    row["size_bytes"] = stored.size_bytes
+    if stored.size_bytes == 0:
+        row["reject_reason"] = "empty_object"
+    try:
+        parts = grammar.parse(stored.key)
+    except FrameError as error:
+        row["reject_reason"] = error.reason
+        row["site"] = grammar.site or "unknown"
+        row["date"] = stored.modified_utc.astimezone(grammar.zone).date()
+    else:
+        row |= asdict(parts)
+        _place_in_load(row, arrivals)
+    row["reject_stage"] = row["reject_reason"] and "manifest"
+    return row
+
+
+def _place_in_load(row: _Row, arrivals: GateLog) -> None:
+    """Say which load a frame shows, as far as its key or the gate log know."""
+    if row["load_id"] is not None:
+        row["load_source"] = "key"
+    elif row["place"] is not None:
+        arrival = arrivals.find(row["site"], row["place"], row["taken_utc"])
+        if arrival:
+            row |= {name: getattr(arrival, name) for name in ("truck_id", "load_id", "supplier", "date")}
+            row["load_source"] = "gate_log"
+
+
+class _Spool:
+    """Rows put aside on the local disk, one file per date, at most ``_ROWS_IN_MEMORY`` of them in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._waiting: dict[datetime.date, list[_Row]] = defaultdict(list)
+        self._num_waiting = 0
+
+    def add(self, row: _Row) -> None:
+        self._waiting[row["date"]].append(row)
+        self._num_waiting += 1
+        if self._num_waiting >= _ROWS_IN_MEMORY:
+            self._put_aside()
+
+    def dates(self) -> list[datetime.date]:
+        self._put_aside()
+        return sorted(datetime.date.fromisoformat(path.name) for path in self._folder.iterdir())
+
+    def read(self, date: datetime.date) -> pa.Table:
+        path = self._folder / date.isoformat()
+        batches: list[pa.RecordBatch] = []
+        if path.exists():
+            with pa.OSFile(str(path)) as file:
+                while file.tell() < file.size():
+                    batches.extend(pa.ipc.open_stream(file))
+        return pa.Table.from_batches(batches, _SPOOLED)
+
+    def _put_aside(self) -> None:
+        for date, rows in self._waiting.items():
+            batch = pa.RecordBatch.from_pylist(rows, _SPOOLED)
+            with (self._folder / date.isoformat()).open("ab") as file, pa.ipc.new_stream(file, _SPOOLED) as stream:
+                stream.write_batch(batch)
+        self._waiting.clear()
+        self._num_waiting = 0
+
+
+def _write_dates(
+    spool: _Spool,
+    manifest_uri: str,
+    archive: ArchiveConfig,
+    date: datetime.date | None,
+    storage: Storage,
+    summary: IndexSummary,
+) -> None:
+    """Finish and write one date after the other; an archive without frames gets an empty manifest."""
+    written = set()
+    trucks: set[tuple[str, str]] = set()
+    for day in [date] if date else spool.dates():
+        table = _finish(spool.read(day), archive.max_gap_s, ZoneInfo(archive.time_zone))
+        write_table(table, schema.MANIFEST, _date_uri(manifest_uri, day), storage)
+        written.add(_date_uri(manifest_uri, day))
+        _count(day, table, summary, trucks)
+    if not written:
+        written.add(join(manifest_uri, _PART))
+        write_table(schema.MANIFEST.empty_table(), schema.MANIFEST, join(manifest_uri, _PART), storage)
+    for uri in _manifest_files(manifest_uri, storage):
+        if uri not in written and (date is None or uri == join(manifest_uri, _PART)):
+            storage.delete(uri)
+
+
+def _finish(spooled: pa.Table, max_gap_s: float, zone: ZoneInfo) -> pa.Table:
+    """What is known of the frames of one date only beside each other: loads by time, and duplicates."""
+    table = spooled.sort_by([("taken_utc", "ascending"), ("uri", "ascending")])
+    rows = table.to_pylist()
+    _assign_time_gap_loads(rows, max_gap_s, zone)
+    _mark_duplicates(rows)
+    return pa.Table.from_pylist(rows, schema.MANIFEST)
+
+
+def _assign_time_gap_loads(rows: list[_Row], max_gap_s: float, zone: ZoneInfo) -> None:
+    """Give frames without a recorded load one of their own: a run of one place without a longer pause.
+
+    A recorded load or another truck at the place ends the run. The name is the place and the local time of the first
+    frame.
+    """
+    running: dict[tuple[str, str | None], _Row] = {}
+    for row in rows:
+        if row["taken_utc"] is None:
+            continue
+        key = (row["site"], row["place"])
+        before = running.pop(key, None)
+        if row["load_id"] is not None:
+            continue
+        if before and before["truck_id"] == row["truck_id"] and _gap_s(before, row) <= max_gap_s:
+            row["load_id"] = before["load_id"]
+        else:
+            row["load_id"] = f"{row['place'] or row['site']}-{row['taken_utc'].astimezone(zone):%Y%m%dT%H%M%S%z}"
+        row["load_source"] = "time_gap"
+        running[key] = row
+
+
+def _gap_s(before: _Row, row: _Row) -> float:
+    gap: datetime.timedelta = row["taken_utc"] - before["taken_utc"]
+    return gap.total_seconds()
+
+
+def _mark_duplicates(rows: list[_Row]) -> None:
+    """Reject frames that repeat the content, or the site, camera and time, of one before them in (time, key)."""
+    contents: dict[tuple[str, int], str] = {}
+    moments: dict[tuple[str, str, datetime.datetime], str] = {}
+    for row in rows:
+        if row["reject_stage"]:
+            continue
+        content = (row["etag"], row["size_bytes"]) if _MD5_ETAG.fullmatch(row["etag"]) else None
+        moment = (row["site"], row["camera_id"], row["taken_utc"]) if row["camera_id"] else None
+        if content in contents:
+            row |= _duplicate(contents[content], "duplicate_content")
+        elif moment in moments:
+            row |= _duplicate(moments[moment], "duplicate_key")
+        else:
+            contents |= {content: row["frame_id"]} if content else {}
+            moments |= {moment: row["frame_id"]} if moment else {}
+
+
+def _duplicate(frame_id: str, reason: str) -> _Row:
+    return {"reject_stage": "manifest", "reject_reason": reason, "duplicate_of": frame_id}
+
+
+def _count(day: datetime.date, table: pa.Table, summary: IndexSummary, trucks: set[tuple[str, str]]) -> None:
+    """Add one finished date to the summary."""
+    rows = table.select(["site", "truck_id", "load_id", "load_source", "reject_reason"]).to_pylist()
+    loads = {(row["site"], row["load_id"]) for row in rows if row["load_id"]}
+    trucks.update((row["site"], row["truck_id"]) for row in rows if row["truck_id"])
+    summary.dates.append(day)
+    summary.num_frames += table.num_rows
+    summary.size_bytes += pc.sum(table.column("size_bytes")).as_py() or 0
+    summary.num_loads += len(loads)
+    summary.num_trucks = len(trucks)
+    summary.rejected.update(row["reject_reason"] for row in rows if row["reject_reason"])
+    summary.load_sources.update(row["load_source"] for row in rows if row["load_source"])
+
+
+def _date_uri(manifest_uri: str, date: datetime.date) -> str:
+    return join(manifest_uri, f"date={date.isoformat()}", _PART)
+
+
+def _manifest_files(manifest_uri: str, storage: Storage) -> list[str]:
+    """The files of a manifest; whatever else lies in its folder is not ours."""
+    start = len(join(manifest_uri, ""))
+    return [uri for uri in storage.list_names(manifest_uri) if _MANIFEST_FILE.fullmatch(uri[start:])]
