@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from scrapray.errors import ConfigurationError, ModelError
@@ -157,7 +158,7 @@ class Bundle:
             (N, K, out_px, out_px) in [0, 1], contaminants in the card's order.
         """
         self.model.to(device)
-        tiles = prepare_tiles(torch.from_numpy(tiles_NHW3).to(device), self.card.input_px, self.card.clip)
+        tiles = prepare_tiles(torch.tensor(tiles_NHW3, device=device), self.card.input_px, self.card.clip)
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=autocast):
             scores = self.model.score(tiles, out_px)
         result: NDArray[np.float32] = scores.classes_NKHW.float().cpu().numpy()
@@ -298,4 +299,7 @@ def _read_weights(folder: Path, card: BundleCard) -> dict[str, torch.Tensor]:
         raise ModelError(
             f"{path}: sha256 is {found[:12]}…, the card says {card.weights_sha256[:12]}…; copy the bundle again"
         )
-    return {name: value.float() for name, value in load_file(path).items()}
+    try:
+        return {name: value.float() for name, value in load_file(path).items()}
+    except SafetensorError as error:
+        raise ModelError(f"{path}: not readable as safetensors: {error}; export the bundle again") from error

@@ -59,7 +59,7 @@ class ClipConfig:
         Raises:
             ModelError: A part is missing, or the tower is of a kind that this room does not build.
         """
-        shape = values.get("model_cfg", values)
+        shape = values.get("model_cfg", values) if isinstance(values, Mapping) else {}
         unknown = sorted(set(shape) - _SHAPE_KEYS)
         missing = sorted({"embed_dim", "vision_cfg", "text_cfg"} - set(shape))
         if unknown or missing:
