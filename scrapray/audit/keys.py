@@ -1,8 +1,8 @@
 """What the key of an archived frame tells: where, when, and by which camera it was taken."""
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from scrapray.errors import ConfigurationError, FrameError
@@ -24,8 +24,7 @@ _DIRECTIVES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class KeyParts:
+class KeyParts(NamedTuple):
     """What one key tells.
 
     Attributes:

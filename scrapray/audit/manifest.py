@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ from scrapray.storage import Storage, StoredObject, absolute, join
 _Row = dict[str, Any]
 _PLACE = pa.field("place", pa.string())
 _SPOOLED = schema.MANIFEST.append(_PLACE)
+_DECIDED = ["load_id", "load_source", "reject_stage", "reject_reason", "duplicate_of"]
+_COMPARED = ["frame_id", "etag", "size_bytes", "site", "camera_id", "place", "truck_id", *_DECIDED]
 _ROWS_IN_MEMORY = 20_000
 _MD5_ETAG = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
 """What S3 gives for content: the MD5, or the MD5 of the MD5s of that many parts."""
@@ -175,7 +177,7 @@ def _describe(stored: StoredObject, grammar: KeyGrammar, arrivals: GateLog) -> _
         row["site"] = grammar.site or "unknown"
         row["date"] = stored.modified_utc.astimezone(grammar.zone).date()
     else:
-        row |= asdict(parts)
+        row |= parts._asdict()
         _place_in_load(row, arrivals)
     row["reject_stage"] = row["reject_reason"] and "manifest"
     return row
@@ -255,10 +257,14 @@ def _write_dates(
 def _finish(spooled: pa.Table, max_gap_s: float, zone: ZoneInfo) -> pa.Table:
     """What is known of the frames of one date only beside each other: loads by time, and duplicates."""
     table = spooled.sort_by([("taken_utc", "ascending"), ("uri", "ascending")])
-    rows = table.to_pylist()
+    taken_us = table.column("taken_utc").cast(pa.int64())  # datetimes would be most of the time of an index
+    rows = table.select(_COMPARED).append_column("taken_us", taken_us).to_pylist()
     _assign_time_gap_loads(rows, max_gap_s, zone)
     _mark_duplicates(rows)
-    return pa.Table.from_pylist(rows, schema.MANIFEST)
+    for name in _DECIDED:
+        decided = pa.array([row[name] for row in rows], pa.string())
+        table = table.set_column(table.column_names.index(name), name, decided)
+    return table.select(schema.MANIFEST.names)
 
 
 def _assign_time_gap_loads(rows: list[_Row], max_gap_s: float, zone: ZoneInfo) -> None:
@@ -269,34 +275,30 @@ def _assign_time_gap_loads(rows: list[_Row], max_gap_s: float, zone: ZoneInfo) -
     """
     running: dict[tuple[str, str | None], _Row] = {}
     for row in rows:
-        if row["taken_utc"] is None:
+        if row["taken_us"] is None:
             continue
         key = (row["site"], row["place"])
         before = running.pop(key, None)
         if row["load_id"] is not None:
             continue
-        if before and before["truck_id"] == row["truck_id"] and _gap_s(before, row) <= max_gap_s:
+        if before and before["truck_id"] == row["truck_id"] and row["taken_us"] - before["taken_us"] <= max_gap_s * 1e6:
             row["load_id"] = before["load_id"]
         else:
-            row["load_id"] = f"{row['place'] or row['site']}-{row['taken_utc'].astimezone(zone):%Y%m%dT%H%M%S%z}"
+            first = datetime.datetime.fromtimestamp(row["taken_us"] / 1e6, zone)
+            row["load_id"] = f"{row['place'] or row['site']}-{first:%Y%m%dT%H%M%S%z}"
         row["load_source"] = "time_gap"
         running[key] = row
-
-
-def _gap_s(before: _Row, row: _Row) -> float:
-    gap: datetime.timedelta = row["taken_utc"] - before["taken_utc"]
-    return gap.total_seconds()
 
 
 def _mark_duplicates(rows: list[_Row]) -> None:
     """Reject frames that repeat the content, or the site, camera and time, of one before them in (time, key)."""
     contents: dict[tuple[str, int], str] = {}
-    moments: dict[tuple[str, str, datetime.datetime], str] = {}
+    moments: dict[tuple[str, str, int], str] = {}
     for row in rows:
         if row["reject_stage"]:
             continue
         content = (row["etag"], row["size_bytes"]) if _MD5_ETAG.fullmatch(row["etag"]) else None
-        moment = (row["site"], row["camera_id"], row["taken_utc"]) if row["camera_id"] else None
+        moment = (row["site"], row["camera_id"], row["taken_us"]) if row["camera_id"] else None
         if content in contents:
             row |= _duplicate(contents[content], "duplicate_content")
         elif moment in moments:
