@@ -48,7 +48,8 @@ def _rough(rng: Random, size: int) -> Ground:
 
 
 def _loose(rng: Random, size: int) -> Ground:
-    field = np.abs(noise(rng, (size, size), rng.uniform(5, 12), 2))
+    field = noise(rng, (size, size), rng.uniform(5, 12), 2)
+    np.abs(field, out=field)
     return 0.8 + 0.5 * field, 4 * field
 
 
