@@ -379,3 +379,9 @@ def sha256_of(values: Any) -> str:
 def environment(name: str) -> str | None:
     """One environment variable; the only door to ``os.environ``."""
     return os.environ.get(name)
+
+
+def set_default_environment(**values: str) -> None:
+    """Set environment variables that libraries read, where the user has not set them."""
+    for name, value in values.items():
+        os.environ.setdefault(name, value)

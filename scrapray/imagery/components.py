@@ -35,6 +35,15 @@ class Component:
     mask: NDArray[np.bool_]
 
 
+def inside_bed(map_Khw: NDArray[np.float32], bed_HW: NDArray[np.bool_], stride_px: int) -> NDArray[np.float32]:
+    """The map with zeros in all cells that hold no pixel of the bed, so that nothing outside it sets a score."""
+    height, width = map_Khw.shape[1:]
+    whole_HW = np.zeros((height * stride_px, width * stride_px), dtype=np.bool_)
+    whole_HW[: bed_HW.shape[0], : bed_HW.shape[1]] = bed_HW
+    cells_hw = whole_HW.reshape(height, stride_px, width, stride_px).any(axis=(1, 3))
+    return np.where(cells_hw, map_Khw, np.float32(0))
+
+
 def find_components(
     map_Khw: NDArray[np.float32],
     thresholds_K: Sequence[float],
@@ -50,7 +59,8 @@ def find_components(
     for a detection, and a detection does not fray where the map dips a little.
 
     Args:
-        map_Khw: Scores in [0, 1], one cell per ``stride_px`` frame pixels; may reach over the frame's far edges.
+        map_Khw: Scores in [0, 1], one cell per ``stride_px`` frame pixels, as ``inside_bed`` leaves them; may reach
+            over the frame's far edges.
         thresholds_K: Score that a detection needs, per class.
         bed_HW: The truck bed; nothing outside it belongs to a component.
         stride_px: Frame pixels per cell.

@@ -1,0 +1,213 @@
+"""One archived frame -> one row of results. Knows neither Ray nor storage nor torch.
+
+    decode -> quality and truck bed -> tiles -> score_tiles (tiles of several frames together) -> blend -> components
+
+Whatever is wrong with a frame ends in a row that says so. Only what is wrong with the machine or the model, such as
+memory that runs out, goes on as an exception: the next frame would meet it too.
+
+Shapes: N tiles, K contaminants, H W pixels of a frame, h w cells of its map.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrapray.config import AuditConfig
+from scrapray.errors import FrameError
+from scrapray.imagery.bed import bed_mask, touches
+from scrapray.imagery.components import Component, find_components, inside_bed, peak_score
+from scrapray.imagery.decode import decode_frame
+from scrapray.imagery.masks import encode_mask
+from scrapray.imagery.quality import judge_quality, measure_quality
+from scrapray.imagery.tiling import Mosaic, pad_to_grid, tile_boxes
+from scrapray.schema import RESULTS
+
+Row = dict[str, Any]
+"""One row of ``schema.RESULTS``."""
+ScoreTiles = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""RGB tiles (N, tile_px, tile_px, 3) -> scores (N, K, side, side) in [0, 1], one cell per ``map_stride_px``."""
+
+
+class ArchivedFrame(NamedTuple):
+    """What a frame comes as: its bytes, or why they could not be had."""
+
+    frame_id: str
+    camera_id: str | None
+    data: bytes | None
+    download_fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classes:
+    """What the segmenter tells apart, and from where on it counts; contaminants in the order of its maps."""
+
+    names: tuple[str, ...]
+    severities: tuple[int, ...]
+    thresholds: tuple[float, ...]
+
+
+@dataclass(slots=True)
+class _Sight:
+    """A frame between its bytes and its row."""
+
+    source: ArchivedFrame
+    row: Row
+    pixels_HW3: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
+    bed_HW: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
+    boxes_N4: NDArray[np.intp] = field(default_factory=lambda: np.zeros((0, 4), np.intp))
+    mosaic: Mosaic | None = None
+    num_unscored: int = 0
+
+
+class FrameSegmenter:
+    """Turns frames into rows; holds no state from one call to the next but the beds of cameras."""
+
+    def __init__(self, *, config: AuditConfig, classes: Classes, tile_px: int, score_tiles: ScoreTiles) -> None:
+        self._cameras = {name: camera.bed_polygon_px for name, camera in config.cameras.items()}
+        self._segment = config.segment
+        self._limits = asdict(config.quality)
+        self._max_pixels = self._limits.pop("max_pixels")
+        del self._limits["min_frozen_difference"]  # takes a look at other frames of the camera
+        self._classes = classes
+        self._tile_px = tile_px
+        self._score_tiles = score_tiles
+        self._bed_mask = lru_cache(maxsize=32)(bed_mask)
+        self._steps: tuple[tuple[str, Callable[[_Sight], None]], ...] = (
+            ("download", self._check_bytes),
+            ("decode", self._decode),
+            ("bed", self._find_bed),
+            ("quality", self._judge),
+            ("segment", self._cut),
+        )
+
+    def __call__(self, frames: Iterable[ArchivedFrame]) -> Iterator[Row]:
+        """Yield one row per frame, rejected ones first where they overtake others.
+
+        Frames are taken one by one as tiles run out, so few are in memory at a time, however many are given.
+        """
+        waiting: list[tuple[_Sight, NDArray[np.intp]]] = []
+        for frame in frames:
+            sight = self._prepare(frame)
+            if sight.num_unscored == 0:
+                yield sight.row
+            waiting.extend((sight, box_4) for box_4 in sight.boxes_N4)
+            while len(waiting) >= self._segment.tiles_per_batch:
+                yield from self._score(waiting[: self._segment.tiles_per_batch])
+                del waiting[: self._segment.tiles_per_batch]
+        if waiting:
+            yield from self._score(waiting)
+
+    def _prepare(self, frame: ArchivedFrame) -> _Sight:
+        row: Row = dict.fromkeys(RESULTS.names) | {"frame_id": frame.frame_id, "status": "used"}
+        sight = _Sight(frame, row)
+        for stage, step in self._steps:
+            if not _succeeds(stage, step, sight):
+                sight.boxes_N4 = sight.boxes_N4[:0]
+                break
+        sight.num_unscored = len(sight.boxes_N4)
+        return sight
+
+    def _check_bytes(self, sight: _Sight) -> None:
+        if sight.source.data is None:
+            raise FrameError("download", sight.source.download_fault or "failed")
+
+    def _decode(self, sight: _Sight) -> None:
+        data = sight.source.data
+        assert data is not None
+        sight.row["content_sha256"] = hashlib.sha256(data).hexdigest()
+        sight.pixels_HW3 = decode_frame(data, self._max_pixels)
+        sight.row["height_px"], sight.row["width_px"] = sight.pixels_HW3.shape[:2]
+
+    def _find_bed(self, sight: _Sight) -> None:
+        camera_id = sight.source.camera_id
+        if self._cameras and camera_id not in self._cameras:
+            raise FrameError("bed", "unknown_camera", str(camera_id))
+        height, width = sight.pixels_HW3.shape[:2]
+        sight.bed_HW = self._bed_mask(self._cameras.get(camera_id or ""), (height, width))
+        sight.row["bed_area_px"] = int(np.count_nonzero(sight.bed_HW))
+
+    def _judge(self, sight: _Sight) -> None:
+        quality = measure_quality(sight.pixels_HW3, sight.bed_HW)
+        sight.row |= asdict(quality)
+        # What is black or blown out cannot be judged, so it does not count as seen.
+        sight.row["coverage_frac"] = max(0.0, 1.0 - quality.dark_frac - quality.bright_frac)
+        sight.row["seen_area_px"] = round(sight.row["bed_area_px"] * sight.row["coverage_frac"])
+        if reason := judge_quality(quality, **self._limits):
+            raise FrameError("quality", reason)
+
+    def _cut(self, sight: _Sight) -> None:
+        if min(sight.bed_HW.shape) < self._tile_px:
+            raise FrameError("segment", "frame_smaller_than_tile")
+        stride_px = self._segment.map_stride_px
+        sight.pixels_HW3 = pad_to_grid(sight.pixels_HW3, stride_px)
+        height, width = sight.pixels_HW3.shape[:2]
+        boxes_N4 = tile_boxes(height, width, self._tile_px, self._segment.overlap_px)
+        sight.boxes_N4 = boxes_N4[touches(boxes_N4, sight.bed_HW)]
+        num_classes, side = len(self._classes.names), self._tile_px // stride_px
+        sight.mosaic = Mosaic(num_classes, height // stride_px, width // stride_px, side)
+
+    def _score(self, tiles: Sequence[tuple[_Sight, NDArray[np.intp]]]) -> Iterator[Row]:
+        """Score tiles and yield the rows of frames that have none left."""
+        scores_NKhw = self._score_tiles(np.stack([sight.pixels_HW3[y0:y1, x0:x1] for sight, (x0, y0, x1, y1) in tiles]))
+        stride_px = self._segment.map_stride_px
+        for (sight, (x0, y0, _, _)), scores_Khw in zip(tiles, scores_NKhw, strict=True):
+            assert sight.mosaic is not None
+            sight.mosaic.add(scores_Khw, x0 // stride_px, y0 // stride_px)
+            sight.num_unscored -= 1
+            if sight.num_unscored == 0:
+                _succeeds("segment", self._measure, sight)
+                yield sight.row
+
+    def _measure(self, sight: _Sight) -> None:
+        assert sight.mosaic is not None
+        stride_px, min_area_px = self._segment.map_stride_px, self._segment.min_area_px
+        map_Khw = inside_bed(sight.mosaic.blended(), sight.bed_HW, stride_px)
+        found = find_components(map_Khw, self._classes.thresholds, sight.bed_HW, stride_px, min_area_px)
+        peaks_K = [peak_score(map_hw.ravel(), stride_px, min_area_px) for map_hw in map_Khw]
+        sight.row |= {
+            # Components never overlap, so their areas add up to that of their union.
+            "contaminated_area_px": sum(component.area_px for component in found),
+            "max_score": max(peaks_K),
+            "classes": [self._class_area(k, peaks_K[k], found) for k in range(len(peaks_K))],
+            "detections": [self._detection(component, sight) for component in found],
+        }
+
+    def _class_area(self, class_index: int, peak: float, found: Sequence[Component]) -> Row:
+        areas = [component.area_px for component in found if component.class_index == class_index]
+        return {
+            "class_name": self._classes.names[class_index],
+            "area_px": sum(areas),
+            "num_detections": len(areas),
+            "max_score": peak,
+        }
+
+    def _detection(self, component: Component, sight: _Sight) -> Row:
+        x0, y0, x1, y1 = component.bbox_xyxy
+        height, width = sight.bed_HW.shape
+        return {
+            "class_name": self._classes.names[component.class_index],
+            "score": component.score,
+            "severity": self._classes.severities[component.class_index],
+            "bbox": {"x_min_px": x0, "y_min_px": y0, "x_max_px": x1, "y_max_px": y1},
+            "area_px": component.area_px,
+            "area_frac": min(1.0, component.area_px / max(1, sight.row["seen_area_px"])),
+            "mask": encode_mask(component.mask, (x0, y0), (height, width)),
+        }
+
+
+def _succeeds(stage: str, step: Callable[[_Sight], None], sight: _Sight) -> bool:
+    """Take a step; an error in it turns the frame's row into a rejected one."""
+    try:
+        step(sight)
+    except MemoryError:
+        raise
+    except FrameError as error:
+        sight.row |= {"status": "rejected", "reject_stage": error.stage, "reject_reason": error.reason}
+    except Exception as error:  # one frame that we did not foresee must not stop a night
+        sight.row |= {"status": "rejected", "reject_stage": stage, "reject_reason": type(error).__name__}
+    return bool(sight.row["status"] == "used")

@@ -1,0 +1,70 @@
+"""Which frames of a run are done: Ray's checkpoint, read from outside."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Event, Thread
+from time import monotonic
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scrapray.errors import StorageError
+from scrapray.storage import Storage
+
+Progress = Callable[[int, int], None]
+"""Takes the number of finished frames and of all frames."""
+
+_PENDING = ".pending.parquet"
+"""Ending of Ray's checkpoint files as long as their rows may be unwritten; committed ones end in ``.parquet``."""
+_PAUSE_S = 2.0
+
+
+class Ledger:
+    """Counts the frames of a manifest whose rows are safely written. Reads each checkpoint file once."""
+
+    def __init__(self, checkpoint_uri: str, storage: Storage, frame_ids: pa.ChunkedArray) -> None:
+        self._uri = checkpoint_uri
+        self._storage = storage
+        self._left = set(frame_ids.to_pylist())
+        self._read: set[str] = set()
+        self.num_total = len(self._left)
+
+    def num_done(self) -> int:
+        """How many are done by now.
+
+        Raises:
+            StorageError: The checkpoint cannot be read.
+        """
+        committed = [uri for uri in self._storage.list_names(self._uri) if _is_committed(uri)]
+        if new := [uri for uri in committed if uri not in self._read]:
+            filesystem, _ = self._storage.arrow(self._uri)
+            paths = [self._storage.arrow(uri)[1] for uri in new]
+            ids = pq.read_table(paths, filesystem=filesystem, partitioning=None)["frame_id"]
+            self._left.difference_update(ids.to_pylist())
+            self._read.update(new)
+        return self.num_total - len(self._left)
+
+    @contextmanager
+    def reported(self, progress: Progress) -> Iterator[None]:
+        """Report what is done every few seconds from a thread, for as long as the block runs."""
+        stop = Event()
+        thread = Thread(target=self._report, args=(progress, stop), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def _report(self, progress: Progress, stop: Event) -> None:
+        pause_s = 0.0
+        while not stop.wait(pause_s):
+            started_s = monotonic()
+            with suppress(StorageError, OSError):  # the run meets it too, and says so
+                progress(self.num_done(), self.num_total)
+            # A slow store with many files is not asked all the time.
+            pause_s = max(_PAUSE_S, 10 * (monotonic() - started_s))
+
+
+def _is_committed(uri: str) -> bool:
+    return uri.endswith(".parquet") and not uri.endswith(_PENDING)

@@ -1,0 +1,230 @@
+"""The part of an audit that runs on Ray: frames of a manifest -> one row of results each, resumable at any time.
+
+    to-do list (Parquet) -> small blocks -> fetch bytes (tasks) -> segment (actors) -> checkpointed write
+
+    <work>/todo/part-0.parquet     frames to do
+    <work>/checkpoint/             ids of the frames whose rows are written
+    <work>/results/                the rows (``schema.RESULTS``)
+
+A killed run leaves rows and their ids behind, and the next run with the same work folder does what is left. Start
+one run per process: after a failed one, Ray may not give its actors back to a second.
+"""
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import ray
+import ray.data
+from ray.data.checkpoint import CheckpointConfig
+
+from scrapray import lake
+from scrapray.audit.actors import Segment, classes_of, fetch
+from scrapray.audit.ledger import Ledger, Progress
+from scrapray.config import AuditConfig, ResourcesConfig, environment, set_default_environment
+from scrapray.errors import ConfigurationError, ScraprayError, StorageError
+from scrapray.schema import RESULTS
+from scrapray.segmenter.bundle import BundleCard
+from scrapray.storage import Storage, join
+
+_LOCAL_CPUS = 8
+"""Logical CPUs of a Ray that we start ourselves, at least: with one per stage and none left, Ray waits for ever."""
+_STAGES_BESIDE = ("read", "checkpoint filter", "write")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentSummary:
+    """What a run did: frames that had to be done in all, those that were done before it, and its wall time."""
+
+    num_total: int
+    num_done_before: int
+    seconds: float
+
+
+def segment_frames(
+    manifest: pa.Table,
+    work_uri: str,
+    *,
+    storage: Storage,
+    bundle_uri: str,
+    card: BundleCard,
+    config: AuditConfig,
+    progress: Progress = lambda done, total: None,
+) -> SegmentSummary:
+    """Segment every frame of a manifest that is not rejected there and not done yet.
+
+    Args:
+        manifest: Table of ``schema.MANIFEST``.
+        work_uri: Folder of this work; whoever calls must give another one when anything changes that decides a
+            frame's result.
+        storage: Opens all URIs, here and on the workers.
+        bundle_uri: Bundle of the segmenter, a folder that all workers see or a URI.
+        card: Its card; workers refuse a bundle with other weights.
+        config: What decides the result, and the resources to take.
+        progress: Called every few seconds.
+
+    Raises:
+        ConfigurationError: Ray cannot hold all stages at once, or the configuration does not fit the bundle.
+        ModelError: The bundle cannot be loaded.
+        StorageError: Frames cannot be had for a reason that is not their own, or results cannot be written.
+    """
+    started_s = time.monotonic()
+    classes_of(card, config.segment)
+    todo = manifest.filter(pc.is_null(manifest["reject_stage"])).select(["frame_id", "uri", "camera_id"])
+    ledger = Ledger(_checkpoint_uri(work_uri), storage, todo["frame_id"])
+    num_done_before = ledger.num_done()
+    if num_done_before < ledger.num_total:
+        _connect(config.resources)
+        _write_parquet(todo, _todo_uri(work_uri), storage)
+        with ledger.reported(progress), _own_errors(work_uri):
+            _run(work_uri, storage=storage, bundle_uri=bundle_uri, card=card, config=config)
+    progress(ledger.num_done(), ledger.num_total)
+    return SegmentSummary(
+        num_total=ledger.num_total, num_done_before=num_done_before, seconds=time.monotonic() - started_s
+    )
+
+
+def read_results(work_uri: str, storage: Storage) -> pa.Table:
+    """All rows that runs in a work folder have written so far, in any order."""
+    uri = join(work_uri, "results")
+    if not storage.list_names(uri):
+        return RESULTS.empty_table()
+    filesystem, path = storage.arrow(uri)
+    return lake.conform(pq.read_table(path, filesystem=filesystem, partitioning=None), RESULTS, uri)
+
+
+def _run(work_uri: str, *, storage: Storage, bundle_uri: str, card: BundleCard, config: AuditConfig) -> None:
+    """The pipeline itself."""
+    resources = config.resources
+    _set_context(work_uri, storage, resources)
+    filesystem, todo_path = storage.arrow(_todo_uri(work_uri))
+    _, results_path = storage.arrow(join(work_uri, "results"))
+    frames = (
+        ray.data.read_parquet(todo_path, filesystem=filesystem)
+        .repartition(target_num_rows_per_block=resources.frames_per_block)
+        .map_batches(
+            partial(fetch, storage=storage),
+            batch_size=None,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            compute=ray.data.TaskPoolStrategy(size=resources.download_tasks),
+        )
+        .map_batches(
+            Segment,
+            fn_constructor_args=(bundle_uri, card.weights_sha256, config, storage),
+            batch_size=None,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            compute=ray.data.ActorPoolStrategy(size=resources.actors),
+            num_cpus=_cpus_per_actor(resources),
+            num_gpus=resources.gpus_per_actor,
+        )
+    )
+    with warnings.catch_warnings():
+        # Ray only warns when it leaves the checkpoint out, and then a second run would write every row again.
+        warnings.filterwarnings("error", message=".*doesn't support checkpointing")
+        frames.write_parquet(results_path, filesystem=filesystem)
+
+
+def _set_context(work_uri: str, storage: Storage, resources: ResourcesConfig) -> None:
+    filesystem, path = storage.arrow(_checkpoint_uri(work_uri))
+    checkpoint = CheckpointConfig(
+        id_column="frame_id",
+        checkpoint_path=path,
+        override_filesystem=filesystem,
+        delete_checkpoint_on_success=False,
+    )
+    checkpoint.checkpoint_actor_pool_max_size = 1
+    context = ray.data.DataContext.get_current()
+    context.checkpoint_config = checkpoint
+    context.execution_no_progress_timeout_s = resources.no_progress_timeout_s
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+
+
+def _connect(resources: ResourcesConfig) -> None:
+    """Join the Ray that is there, or start one here, and make sure that it holds all stages at once.
+
+    With less, Ray neither goes on nor complains.
+    """
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    set_default_environment(RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")
+    num_cpus = _needed_cpus(resources)
+    if not ray.is_initialized():
+        address = environment("RAY_ADDRESS")
+        ray.init(
+            address=address or "local",
+            num_cpus=None if address else max(_LOCAL_CPUS, _num_cores(), num_cpus),
+            include_dashboard=None if address else False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    available = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    num_gpus = resources.actors * resources.gpus_per_actor
+    if available.get("CPU", 0) < num_cpus or available.get("GPU", 0) < num_gpus:
+        raise ConfigurationError(
+            f"[resources] needs {num_cpus:g} CPUs and {num_gpus:g} GPUs at once, the Ray cluster has "
+            f"{available.get('CPU', 0):g} and {available.get('GPU', 0):g}; lower actors ({resources.actors}), "
+            f"cpus_per_actor ({_cpus_per_actor(resources)}), gpus_per_actor ({resources.gpus_per_actor:g}) or "
+            f"download_tasks ({resources.download_tasks}), or add nodes"
+        )
+
+
+def _num_cores() -> int:
+    return os.cpu_count() or 1
+
+
+def _cpus_per_actor(resources: ResourcesConfig) -> int:
+    return resources.cpus_per_actor or max(1, _num_cores() // resources.actors)
+
+
+def _needed_cpus(resources: ResourcesConfig) -> int:
+    return resources.actors * _cpus_per_actor(resources) + resources.download_tasks + len(_STAGES_BESIDE)
+
+
+@contextmanager
+def _own_errors(work_uri: str) -> Iterator[None]:
+    """Bring what went wrong on a worker back as the error that was raised there."""
+    try:
+        yield
+    except Exception as error:
+        for cause in _causes(error):
+            if type(cause).__module__ == ScraprayError.__module__:
+                raise cause from error
+            if type(cause).__module__ == OSError.__module__ and isinstance(cause, OSError):
+                raise StorageError(f"cannot read or write {work_uri}: {cause}") from error
+        raise
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and all that led to it, as Python and Ray remember it."""
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        cause = waiting.pop(0)
+        if cause is not None and all(cause is not other for other in seen):
+            seen.append(cause)
+            waiting += [getattr(cause, "cause", None), cause.__cause__, cause.__context__]
+            yield cause
+
+
+def _todo_uri(work_uri: str) -> str:
+    return join(work_uri, "todo", "part-0.parquet")
+
+
+def _checkpoint_uri(work_uri: str) -> str:
+    return join(work_uri, "checkpoint")
+
+
+def _write_parquet(table: pa.Table, uri: str, storage: Storage) -> None:
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer)
+    storage.write_bytes(uri, buffer.getvalue().to_pybytes())

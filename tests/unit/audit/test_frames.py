@@ -1,0 +1,214 @@
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from scrapray.audit.frames import ArchivedFrame, Classes, FrameSegmenter, Row
+from scrapray.config import AuditConfig, CameraConfig, QualityConfig, SegmentConfig
+from scrapray.imagery.masks import decode_mask
+from scrapray.schema import RESULTS
+
+TILE, STRIDE = 64, 4
+CLASSES = Classes(names=("motor", "cable"), severities=(2, 1), thresholds=(0.5, 0.5))
+MIDDLE_GREY = 120
+
+
+def picture(height: int = 150, width: int = 210, seed: int = 0) -> NDArray[np.uint8]:
+    """Grey noise that is neither dark nor blurred, with no pixel as red as a motor."""
+    rng = np.random.default_rng(seed)
+    return np.repeat(rng.integers(60, 180, (height, width, 1), dtype=np.uint8), 3, axis=2)
+
+
+def with_motor(frame_HW3: NDArray[np.uint8], x: int, y: int, side: int = 20) -> NDArray[np.uint8]:
+    marked_HW3 = frame_HW3.copy()
+    marked_HW3[y : y + side, x : x + side] = (255, 0, 0)
+    return marked_HW3
+
+
+def png(frame_HW3: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(frame_HW3).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class RedIsMotor:
+    """A segmenter that takes pure red for motors and pure blue for cables, and remembers how it was called."""
+
+    def __init__(self) -> None:
+        self.batch_sizes: list[int] = []
+
+    def __call__(self, tiles_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.batch_sizes.append(len(tiles_NHW3))
+        n, side = len(tiles_NHW3), TILE // STRIDE
+        colours_NhwC = tiles_NHW3.reshape(n, side, STRIDE, side, STRIDE, 3).mean(axis=(2, 4)) / 255
+        red, green, blue = np.moveaxis(colours_NhwC, -1, 0)
+        return np.stack([red * (1 - green), blue * (1 - green)], axis=1).astype(np.float32)
+
+
+def segmenter(score_tiles: Any = None, **changes: Any) -> FrameSegmenter:
+    settings: dict[str, Any] = {
+        "segment": SegmentConfig(overlap_px=16, tiles_per_batch=8, map_stride_px=STRIDE, min_area_px=32),
+        "quality": QualityConfig(max_pixels=100_000),
+    }
+    config = AuditConfig(**(settings | changes))
+    return FrameSegmenter(config=config, classes=CLASSES, tile_px=TILE, score_tiles=score_tiles or RedIsMotor())
+
+
+def rows_of(segment: FrameSegmenter, contents: Sequence[bytes | None], camera_id: str | None = "c1") -> list[Row]:
+    rows = list(segment(ArchivedFrame(f"f{i}", camera_id, data) for i, data in enumerate(contents)))
+    pa.Table.from_pylist(rows, schema=RESULTS).validate(full=True)
+    return sorted(rows, key=lambda row: str(row["frame_id"]))
+
+
+def row_of(data: bytes | None, camera_id: str | None = "c1", **changes: Any) -> Row:
+    (row,) = rows_of(segmenter(**changes), [data], camera_id)
+    return row
+
+
+def why(row: Row) -> tuple[str, str]:
+    assert row["status"] == "rejected"
+    return row["reject_stage"], row["reject_reason"]
+
+
+def test_a_motor_is_found_where_it_lies() -> None:
+    row = row_of(png(with_motor(picture(), x=100, y=60)))
+    (detection,) = row["detections"]
+    assert (row["status"], row["reject_stage"], row["reject_reason"]) == ("used", None, None)
+    assert (detection["class_name"], detection["severity"]) == ("motor", 2)
+    assert detection["bbox"] == {"x_min_px": 100, "y_min_px": 60, "x_max_px": 120, "y_max_px": 80}
+    assert detection["area_px"] == row["contaminated_area_px"] == 400
+    assert decode_mask(detection["mask"])[60:80, 100:120].all()
+    assert detection["area_frac"] == pytest.approx(400 / row["seen_area_px"])
+    assert row["max_score"] == pytest.approx(1.0)
+
+
+def test_a_clean_frame_is_used_and_has_an_empty_list() -> None:
+    row = row_of(png(picture()))
+    assert row["detections"] == []
+    assert row["contaminated_area_px"] == 0
+    assert [(area["class_name"], area["num_detections"]) for area in row["classes"]] == [("motor", 0), ("cable", 0)]
+    assert (row["height_px"], row["width_px"], row["bed_area_px"]) == (150, 210, 150 * 210)
+    assert len(row["thumbnail"]) == 256 and len(row["content_sha256"]) == 64
+
+
+def test_an_object_across_tiles_is_one_detection() -> None:
+    row = row_of(png(with_motor(picture(), x=40, y=40, side=40)))
+    (detection,) = row["detections"]
+    assert detection["area_px"] == 1600
+
+
+def test_rows_do_not_depend_on_how_tiles_are_batched() -> None:
+    contents = [png(with_motor(picture(seed=i), x=10 * i, y=8 * i)) for i in range(4)]
+    expected = rows_of(segmenter(), contents)
+    for tiles_per_batch in (1, 5, 100):
+        config = SegmentConfig(overlap_px=16, tiles_per_batch=tiles_per_batch, map_stride_px=STRIDE, min_area_px=32)
+        assert rows_of(segmenter(segment=config), contents) == expected
+
+
+def test_batches_run_across_frames_and_only_the_last_is_smaller() -> None:
+    model = RedIsMotor()
+    rows_of(segmenter(model), [png(picture(seed=i)) for i in range(3)])
+    assert set(model.batch_sizes[:-1]) == {8}
+    assert sum(model.batch_sizes) == 3 * 3 * 5
+
+
+def test_frames_are_taken_only_as_tiles_run_out() -> None:
+    taken = 0
+
+    def frames() -> Iterator[ArchivedFrame]:
+        nonlocal taken
+        for i in range(10):
+            taken += 1
+            yield ArchivedFrame(f"f{i}", "c1", png(picture()))
+
+    next(segmenter()(frames()))
+    assert taken <= 2
+
+
+def test_only_tiles_that_touch_the_bed_are_scored() -> None:
+    model = RedIsMotor()
+    config = AuditConfig(
+        cameras={"c1": CameraConfig(bed_polygon_px=((0, 0), (60, 0), (60, 60), (0, 60)))},
+        segment=SegmentConfig(overlap_px=16, map_stride_px=STRIDE, min_area_px=32),
+    )
+    segment = FrameSegmenter(config=config, classes=CLASSES, tile_px=TILE, score_tiles=model)
+    frame_HW3 = with_motor(with_motor(picture(), x=20, y=20), x=140, y=100)
+    (row,) = rows_of(segment, [png(frame_HW3)])
+    assert sum(model.batch_sizes) == 4
+    assert [detection["bbox"]["x_min_px"] for detection in row["detections"]] == [20]
+    assert row["bed_area_px"] == 3600
+
+
+def test_each_kind_of_bad_frame_is_rejected_with_stage_and_reason() -> None:
+    good = png(picture())
+    bed = {"c1": CameraConfig(bed_polygon_px=((0, 0), (400, 0), (400, 60)))}
+    assert why(row_of(None)) == ("download", "failed")
+    assert why(row_of(b"")) == ("decode", "empty")
+    assert why(row_of(good[:500])) == ("decode", "truncated")
+    assert why(row_of(png(picture(400, 400)))) == ("decode", "too_many_pixels")
+    assert why(row_of(good, cameras=bed)) == ("bed", "polygon_outside_frame")
+    assert why(row_of(good, camera_id="c2", cameras=bed)) == ("bed", "unknown_camera")
+    assert why(row_of(good, camera_id=None, cameras=bed)) == ("bed", "unknown_camera")
+    assert why(row_of(png(np.zeros((150, 210, 3), np.uint8)))) == ("quality", "too_dark")
+    assert why(row_of(png(picture(50, 210)))) == ("segment", "frame_smaller_than_tile")
+
+
+def test_the_reason_of_a_failed_download_is_kept() -> None:
+    (row,) = segmenter()([ArchivedFrame("f", "c1", None, "missing")])
+    assert why(row) == ("download", "missing")
+
+
+def test_a_frame_rejected_for_its_quality_keeps_its_measures() -> None:
+    row = row_of(png(np.full((150, 210, 3), MIDDLE_GREY, np.uint8)))
+    assert why(row) == ("quality", "blurred")
+    assert row["brightness"] == pytest.approx(MIDDLE_GREY / 255, abs=0.01)
+    assert row["detections"] is None
+
+
+def test_a_bad_frame_among_good_ones_takes_nothing_with_it() -> None:
+    contents = [png(with_motor(picture(seed=i), x=30, y=30)) for i in range(4)]
+    rows = rows_of(segmenter(), [*contents[:2], b"junk", *contents[2:]])
+    assert [row["status"] for row in rows] == ["used", "used", "rejected", "used", "used"]
+    assert [len(row["detections"] or ()) for row in rows] == [1, 1, 0, 1, 1]
+
+
+def test_an_unforeseen_error_rejects_the_frame_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("not foreseen")
+
+    monkeypatch.setattr("scrapray.audit.frames.find_components", fail)
+    assert why(row_of(png(picture()))) == ("segment", "KeyError")
+    monkeypatch.setattr("scrapray.audit.frames.measure_quality", fail)
+    assert why(row_of(png(picture()))) == ("quality", "KeyError")
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), RuntimeError("CUDA error: device lost")])
+def test_what_is_wrong_with_the_machine_is_raised(error: Exception) -> None:
+    def fail(_: NDArray[np.uint8]) -> NDArray[np.float32]:
+        raise error
+
+    with pytest.raises(type(error)):
+        row_of(png(picture()), score_tiles=fail)
+
+
+def test_running_out_of_memory_while_decoding_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("scrapray.audit.frames.decode_frame", fail)
+    with pytest.raises(MemoryError):
+        row_of(png(picture()))
+
+
+def test_black_and_blown_out_parts_do_not_count_as_seen() -> None:
+    frame_HW3 = picture()
+    frame_HW3[:, :70] = 0
+    frame_HW3[:, 175:] = 255
+    row = row_of(png(frame_HW3))
+    assert row["coverage_frac"] == pytest.approx(0.5, abs=0.01)
+    assert row["seen_area_px"] == pytest.approx(0.5 * 150 * 210, rel=0.02)
