@@ -7,7 +7,7 @@ text features made from them, so that an audit needs no text tower.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -194,13 +194,6 @@ def save_bundle(
         The card, with the hash of the weights.
     """
     assert not segmenter.training, "a bundle holds the averaged weights and the text features made from them"
-    folder.mkdir(parents=True, exist_ok=True)
-    stored = torch.float16 if dtype == "fp16" else torch.float32
-    state = {
-        key: value.detach().cpu().to(torch.float32 if key in _TEXT_FEATURES else stored).contiguous()
-        for key, value in segmenter.state().items()
-    }
-    save_file(state, folder / _WEIGHTS)
     card = BundleCard(
         name=name,
         version=version,
@@ -211,8 +204,15 @@ def save_bundle(
         segmenter=segmenter.config,
         trained_on=trained_on or {},
         metrics=metrics or {},
-        weights_sha256=sha256_of_file(folder / _WEIGHTS),
     )
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = torch.float16 if dtype == "fp16" else torch.float32
+    state = {
+        key: value.detach().cpu().to(torch.float32 if key in _TEXT_FEATURES else stored).contiguous()
+        for key, value in segmenter.state().items()
+    }
+    save_file(state, folder / _WEIGHTS)
+    card = replace(card, weights_sha256=sha256_of_file(folder / _WEIGHTS))
     (folder / _CARD).write_text(card.to_json(), encoding="utf-8")
     return card
 

@@ -219,7 +219,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and torch faults all mean that the file is not a checkpoint
-        raise ModelError(f"{path}: not readable as a checkpoint: {error}; remove it to start again") from error
+        raise ModelError(f"{path}: not readable as a checkpoint; remove it to start again") from error
     if not isinstance(saved, dict) or saved.get("format") != _CHECKPOINT_FORMAT:
         raise ModelError(f"{path}: not a checkpoint of format {_CHECKPOINT_FORMAT}; remove it to start again")
     return saved

@@ -78,13 +78,12 @@ def tokenize_prompts(texts: Sequence[str], num_context: int, length: int = 77) -
     Raises:
         ConfigurationError: A text does not fit into the tower's length.
     """
-    tokenizer = open_clip.SimpleTokenizer()
-    whole = [" ".join(["X"] * num_context + [f"{text}."]) for text in texts]
-    for text in whole:
-        num_tokens = len(tokenizer.encode(text)) + 2
-        if num_tokens > length:
-            raise ConfigurationError(f"prompt {text!r} has {num_tokens} tokens, the text tower takes {length}")
-    return cast(Tensor, tokenizer(whole, context_length=length))
+    prompts = [" ".join(["X"] * num_context + [f"{text}."]) for text in texts]
+    ids_CL = open_clip.tokenize(prompts, context_length=4 * length)  # it cuts in silence at the length given
+    for prompt, last in zip(prompts, ids_CL.argmax(dim=-1).tolist(), strict=True):
+        if last >= length:
+            raise ConfigurationError(f"prompt {prompt!r} has {last + 1} tokens, the text tower takes {length}")
+    return cast(Tensor, ids_CL[:, :length])
 
 
 class PromptBank(nn.Module):

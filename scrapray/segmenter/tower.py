@@ -188,7 +188,7 @@ def _load_strictly(clip: nn.Module, path: Path) -> None:
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # pickle, zip and safetensors faults all mean that the file is not weights
-        raise ModelError(f"{path}: not readable as weights; give safetensors or a torch state dict: {error}") from error
+        raise ModelError(f"{path}: not readable as weights; give safetensors or a torch state dict") from error
     try:
         clip.load_state_dict(cast(dict[str, Tensor], state.get("state_dict", state)), strict=True)
     except (RuntimeError, AttributeError) as error:

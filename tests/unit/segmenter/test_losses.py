@@ -75,7 +75,7 @@ def test_focal_stays_finite_where_the_right_class_has_no_probability(labels_NHW:
 
 @pytest.mark.parametrize("classes", ["all", "present"])
 def test_dice_is_the_loop_over_tiles_and_classes(classes: str, maps_SNCHW: Tensor, labels_NHW: Tensor) -> None:
-    for stage, loss in enumerate(dice(maps_SNCHW, labels_NHW, 1.0, classes)):  # type: ignore[arg-type]
+    for stage, loss in enumerate(dice(maps_SNCHW, labels_NHW, 1.0, classes)):
         terms = []
         for tile in range(2):
             for label in range(4):
@@ -89,7 +89,7 @@ def test_dice_is_the_loop_over_tiles_and_classes(classes: str, maps_SNCHW: Tenso
 @pytest.mark.parametrize("classes", ["all", "present"])
 def test_dice_of_a_perfect_map_is_zero(classes: str, labels_NHW: Tensor) -> None:
     perfect = F.one_hot(labels_NHW, 4).permute(0, 3, 1, 2).float()[None]
-    assert float(dice(perfect, labels_NHW, 1.0, classes)) == pytest.approx(0, abs=1e-6)  # type: ignore[arg-type]
+    assert float(dice(perfect, labels_NHW, 1.0, classes)) == pytest.approx(0, abs=1e-6)
 
 
 def test_the_whole_loss_is_the_weighted_sum_of_its_parts(maps_SNCHW: Tensor, labels_NHW: Tensor) -> None:
@@ -112,4 +112,4 @@ def test_the_whole_loss_is_the_weighted_sum_of_its_parts(maps_SNCHW: Tensor, lab
 )
 def test_a_setting_out_of_range_is_refused(setting: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        LossConfig(**setting)  # type: ignore[arg-type]
+        LossConfig(**setting)
