@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from scrapray.config import ArchiveConfig, GateLogConfig
 from scrapray.errors import ConfigurationError, FrameError
 
 _PART = re.compile(r"\{([^{}]*)\}")
@@ -107,6 +108,22 @@ class KeyGrammar:
         except ValueError as error:
             raise FrameError("manifest", "bad_time", text) from error
         return taken if taken.tzinfo else taken.replace(tzinfo=self.zone)
+
+
+def grammar_of(archive: ArchiveConfig, gate_log: GateLogConfig | None) -> KeyGrammar:
+    """The grammar that the configuration describes.
+
+    Raises:
+        ConfigurationError: It cannot work.
+    """
+    return KeyGrammar(
+        archive.key_pattern,
+        date_format=archive.date_format,
+        time_format=archive.time_format,
+        time_zone=archive.time_zone,
+        site=archive.site,
+        place_part=gate_log.join_on if gate_log else "camera_id",
+    )
 
 
 def _regex(pattern: str, formats: dict[str, str]) -> str:

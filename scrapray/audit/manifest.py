@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 
 from scrapray import schema
 from scrapray.audit.gate_log import GateLog, read_gate_log
-from scrapray.audit.keys import KeyGrammar
+from scrapray.audit.keys import KeyGrammar, grammar_of
 from scrapray.config import ArchiveConfig, GateLogConfig
 from scrapray.errors import FrameError, StorageError
 from scrapray.lake import read_table, write_table
@@ -109,14 +109,7 @@ def index_archive(
         StorageError: Archive, gate log or manifest cannot be reached.
     """
     started = time.monotonic()
-    grammar = KeyGrammar(
-        archive.key_pattern,
-        date_format=archive.date_format,
-        time_format=archive.time_format,
-        time_zone=archive.time_zone,
-        site=archive.site,
-        place_part=gate_log.join_on if gate_log else "camera_id",
-    )
+    grammar = grammar_of(archive, gate_log)
     arrivals = read_gate_log(gate_log, storage) if gate_log else GateLog([])
     summary = IndexSummary(gate_log_faults=arrivals.faults)
     with tempfile.TemporaryDirectory(prefix="scrapray-index-") as folder:
