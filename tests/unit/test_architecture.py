@@ -20,7 +20,7 @@ FLOORS = (
     {"segmenter": "segmenter", "baselines": "baselines"},
     {"outside world": "storage lake registry"},
     {"audit": "audit", "datasets": "datasets", "training": "training", "evaluation": "evaluation", "report": "report"},
-    {"command line": "cli"},
+    {"command line": "cli screen"},
     {"jobs": "jobs"},
 )
 """From the ground up: on each floor its rooms, each with the files or folders that make it up."""
@@ -42,6 +42,7 @@ OWNERS = {
     "mlflow": frozenset({"outside world"}),
     "fsspec": frozenset({"outside world"}),
     "s3fs": frozenset({"outside world"}),
+    "botocore": frozenset({"outside world"}),
     "pyarrow.fs": frozenset({"outside world"}),
     "duckdb": frozenset({"report"}),
     "typer": frozenset({"command line"}),
@@ -54,7 +55,8 @@ OWNERS = {
 
 FORBIDDEN_NAMES = frozenset({"utils", "common", "base", "core", "helpers", "manager"})
 MAX_JOB_LINES = 40
-MAX_FILE_LINES = 450
+MAX_FILE_LINES = 500
+"""Well before that a file should be split; the longest ones are printed."""
 
 
 @dataclass(frozen=True)
