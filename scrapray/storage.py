@@ -9,7 +9,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -247,16 +247,27 @@ def _walk(folder: str, prefix: str) -> Iterator[StoredObject]:
     with os.scandir(folder) as entries:
         ordered = sorted(entries, key=lambda entry: os.fsencode(entry.name + "/" * entry.is_dir()))
     for entry in ordered:
+        if not _is_text(entry.name):
+            raise StorageError(f"cannot list {folder}: the name {entry.name!r} is not UTF-8; rename it")
         if entry.is_dir():
             yield from _walk(entry.path, f"{prefix}{entry.name}/")
         elif entry.is_file() and not entry.name.endswith(_UNFINISHED):
-            yield _stored_file(entry, prefix + entry.name)
+            with suppress(FileNotFoundError):  # deleted since the folder was read
+                yield _stored_file(entry.path, prefix + entry.name, entry.stat())
 
 
-def _stored_file(entry: "os.DirEntry[str]", key: str) -> StoredObject:
-    facts = entry.stat()
+def _is_text(name: str) -> bool:
+    """Whether a name is UTF-8; Python keeps other bytes as lone surrogates, which no table can hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _stored_file(path: str, key: str, facts: os.stat_result) -> StoredObject:
     return StoredObject(
-        uri=entry.path,
+        uri=path,
         key=key,
         etag=f"{facts.st_size:x}-{facts.st_mtime_ns:x}",
         size_bytes=facts.st_size,

@@ -1,0 +1,268 @@
+import errno
+import http.server
+import os
+import pickle
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow.fs
+import pytest
+
+from scrapray import storage as storage_module
+from scrapray.config import StorageConfig
+from scrapray.errors import StorageError
+from scrapray.storage import Storage, absolute, join
+from tests.fixtures.services import ADMIN, acting_as
+
+ODD_KEYS = ["a b=c/ü.jpg", "100%/x%20y.jpg", "*[1]?.jpg", "日本/ピ.png", "plus+and&.jpg"]
+
+
+@pytest.fixture
+def storage():
+    return Storage()
+
+
+def keys_of(storage, uri, **options):
+    return [stored.key for page in storage.list_pages(uri, **options) for stored in page]
+
+
+def test_any_key_can_be_written_listed_and_read(storage, tmp_path):
+    for key in ODD_KEYS:
+        storage.write_bytes(join(str(tmp_path), key), key.encode())
+    listed = [stored for page in storage.list_pages(str(tmp_path)) for stored in page]
+    assert sorted(stored.key for stored in listed) == sorted(ODD_KEYS)
+    for stored in listed:
+        assert storage.read_bytes(stored.uri) == stored.key.encode()
+        assert stored.size_bytes == len(stored.key.encode())
+
+
+def test_a_file_uri_names_the_same_file_as_its_path(storage, tmp_path):
+    storage.write_bytes(f"file://{tmp_path}/a b%20.txt", b"1")
+    assert (tmp_path / "a b%20.txt").read_bytes() == b"1"
+
+
+def test_a_relative_path_becomes_one_that_holds_everywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute("lake/") == str(tmp_path / "lake")
+    assert absolute("s3://bucket/lake/") == "s3://bucket/lake/"
+
+
+def test_another_scheme_is_refused_with_what_can_be_given(storage):
+    with pytest.raises(StorageError, match=r"give s3://bucket/key, file:///path or a plain path"):
+        storage.read_bytes("gs://bucket/key")
+
+
+def test_a_folder_lists_in_the_order_of_s3_which_is_the_byte_order_of_keys(storage, tmp_path):
+    keys = ["a/b.jpg", "a-b.jpg", "a.jpg", "a/a/c.jpg", "ab.jpg", "B.jpg", "ü.jpg", "z.jpg", "a0.jpg"]
+    for key in keys:
+        storage.write_bytes(str(tmp_path / key), b"x")
+    assert keys_of(storage, str(tmp_path)) == sorted(keys, key=str.encode)
+
+
+def test_a_listing_comes_in_pages_and_reads_no_more_than_it_must(storage, tmp_path, monkeypatch):
+    monkeypatch.setattr(storage_module, "_OBJECTS_PER_PAGE", 3)
+    for number in range(8):
+        (tmp_path / f"{number}.jpg").write_bytes(b"x")
+    pages = storage.list_pages(str(tmp_path))
+    assert [stored.key for stored in next(pages)] == ["0.jpg", "1.jpg", "2.jpg"]
+    (tmp_path / "7.jpg").unlink()
+    assert [len(page) for page in pages] == [3, 1]
+
+
+def test_suffixes_are_compared_in_any_case(storage, tmp_path):
+    for name in ("a.JPG", "b.jpeg", "c.txt", "d.jpg.part"):
+        (tmp_path / name).write_bytes(b"x")
+    assert keys_of(storage, str(tmp_path), suffixes=(".jpg", ".jpeg")) == ["a.JPG", "b.jpeg"]
+
+
+def test_the_etag_changes_when_a_file_is_replaced(storage, tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"1")
+    before = next(storage.list_pages(str(tmp_path)))[0]
+    os.utime(path, ns=(1, 1))
+    assert next(storage.list_pages(str(tmp_path)))[0].etag != before.etag
+
+
+def test_a_file_name_that_is_not_text_is_named(storage, tmp_path):
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")).write_bytes(b"x")
+    with pytest.raises(StorageError, match=r"'caf\\udce9.jpg' is not UTF-8; rename it"):
+        list(storage.list_pages(str(tmp_path)))
+
+
+def test_a_missing_folder_is_an_error_to_list_and_no_names(storage, tmp_path):
+    missing = str(tmp_path / "missing")
+    with pytest.raises(StorageError, match=r"cannot list .*missing: there is no such file or folder") as caught:
+        list(storage.list_pages(missing))
+    assert caught.value.reason == "missing"
+    assert storage.list_names(missing) == []
+
+
+def test_a_missing_file_says_so_and_does_not_exist(storage, tmp_path):
+    uri = str(tmp_path / "missing.jpg")
+    with pytest.raises(StorageError) as caught:
+        storage.read_bytes(uri)
+    assert caught.value.reason == "missing"
+    assert not storage.exists(uri)
+    assert not storage.exists(str(tmp_path)), "a folder is no object"
+
+
+def test_deleting_what_is_not_there_changes_nothing(storage, tmp_path):
+    storage.delete(str(tmp_path / "missing.jpg"))
+    storage.delete_folder(str(tmp_path / "missing"))
+
+
+def test_delete_folder_takes_all_that_is_below_and_nothing_beside(storage, tmp_path):
+    for key in ("a/1", "a/b/2", "ab/3"):
+        storage.write_bytes(str(tmp_path / key), b"x")
+    storage.delete_folder(str(tmp_path / "a"))
+    assert keys_of(storage, str(tmp_path)) == ["ab/3"]
+
+
+def test_a_copy_keeps_its_content_when_the_source_is_replaced(storage, tmp_path):
+    source, target = str(tmp_path / "source"), str(tmp_path / "sub" / "target")
+    storage.write_bytes(source, b"old")
+    storage.copy(source, target)
+    storage.write_bytes(source, b"new")
+    assert storage.read_bytes(target) == b"old"
+
+
+def test_a_failed_write_leaves_the_old_content_and_no_debris(storage, tmp_path, monkeypatch):
+    uri = str(tmp_path / "table.parquet")
+    storage.write_bytes(uri, b"old")
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="the disk is full; make room") as caught:
+        storage.write_bytes(uri, b"new")
+    assert caught.value.reason == "disk_full"
+    assert storage.read_bytes(uri) == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["table.parquet"]
+
+
+def test_a_full_disk_keeps_what_was_there_and_still_takes_copies(storage, small_disk):
+    old, new = str(small_disk / "old"), str(small_disk / "new")
+    storage.write_bytes(old, b"o" * 150_000)
+    with pytest.raises(StorageError) as caught:
+        storage.write_bytes(new, b"n" * 150_000)
+    assert caught.value.reason == "disk_full"
+    storage.copy(old, new)
+    assert storage.read_bytes(new) == storage.read_bytes(old)
+
+
+def test_an_unfinished_file_of_a_killed_process_is_not_listed(storage, tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
+    monkeypatch.setattr(Path, "replace", lambda *_: None)
+    storage.write_bytes(str(tmp_path / "a"), b"x")
+    assert len(list(tmp_path.iterdir())) == 1
+    assert keys_of(storage, str(tmp_path)) == []
+
+
+def test_download_folder_copies_all_below(storage, tmp_path):
+    storage.write_bytes(str(tmp_path / "model" / "card.json"), b"{}")
+    storage.write_bytes(str(tmp_path / "model" / "sub" / "weights"), b"1")
+    storage.download_folder(str(tmp_path / "model"), tmp_path / "here")
+    assert (tmp_path / "here" / "card.json").read_bytes() == b"{}"
+    assert (tmp_path / "here" / "sub" / "weights").read_bytes() == b"1"
+
+
+def test_download_folder_of_nothing_is_an_error(storage, tmp_path):
+    with pytest.raises(StorageError, match="there is nothing below it"):
+        storage.download_folder(str(tmp_path), tmp_path / "here")
+
+
+def test_storage_and_its_filesystems_can_be_sent_to_another_process(tmp_path):
+    config = StorageConfig(endpoint_url="http://127.0.0.1:9000", max_attempts=2)
+    storage = pickle.loads(pickle.dumps(Storage(config)))
+    assert storage.config == config
+    filesystem, path = storage.arrow(str(tmp_path))
+    assert isinstance(filesystem, pyarrow.fs.LocalFileSystem)
+    assert path == str(tmp_path)
+    filesystem, path = pickle.loads(pickle.dumps(storage.arrow("s3://bucket/a=b/c d")))
+    assert isinstance(filesystem, pyarrow.fs.PyFileSystem)
+    assert path == "bucket/a=b/c d"
+
+
+@contextmanager
+def silent_server():
+    """Takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+class _BreaksOffOnce(http.server.BaseHTTPRequestHandler):
+    content = b"whole"
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.content)))
+        self.end_headers()
+        self.server.num_requests += 1
+        self.wfile.write(self.content[:2] if self.server.num_requests <= self.server.num_breaks else self.content)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def breaking_server(num_breaks):
+    """Ends the first bodies before all of them has been sent."""
+    with http.server.HTTPServer(("127.0.0.1", 0), _BreaksOffOnce) as server:
+        server.num_requests, server.num_breaks = 0, num_breaks
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_body_that_breaks_off_is_read_once_more():
+    with acting_as(ADMIN), breaking_server(num_breaks=1) as url:
+        assert Storage(StorageConfig(endpoint_url=url)).read_bytes("s3://bucket/key") == b"whole"
+
+
+def test_a_body_that_breaks_off_again_and_again_is_an_error():
+    with acting_as(ADMIN), breaking_server(num_breaks=9) as url, pytest.raises(StorageError) as caught:
+        Storage(StorageConfig(endpoint_url=url)).read_bytes("s3://bucket/key")
+    assert caught.value.reason == "unreachable"
+
+
+@pytest.mark.parametrize("action", ["read", "write", "list"])
+def test_a_server_that_never_answers_is_given_up(action):
+    acts = {
+        "read": lambda storage: storage.read_bytes("s3://bucket/key"),
+        "write": lambda storage: storage.write_bytes("s3://bucket/key", b"1"),
+        "list": lambda storage: next(storage.list_pages("s3://bucket")),
+    }
+    with acting_as(ADMIN), silent_server() as url:
+        storage = Storage(StorageConfig(endpoint_url=url, read_timeout_s=0.2, max_attempts=1))
+        started = time.monotonic()
+        with pytest.raises(StorageError, match=f"cannot {action} s3://bucket.*{url} cannot be reached") as caught:
+            acts[action](storage)
+    assert caught.value.reason == "unreachable"
+    assert time.monotonic() - started < 10
+
+
+def test_an_endpoint_where_nobody_listens_is_named_within_seconds():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+    started = time.monotonic()
+    with acting_as(ADMIN), pytest.raises(StorageError, match=r"check \[storage\] endpoint_url") as caught:
+        Storage(StorageConfig(endpoint_url=url)).read_bytes("s3://bucket/key")
+    assert caught.value.reason == "unreachable"
+    assert time.monotonic() - started < 15
+
+
+def test_without_credentials_the_message_says_where_to_put_them():
+    with acting_as(None), pytest.raises(StorageError, match="no credentials; check AWS_ACCESS_KEY_ID") as caught:
+        Storage(StorageConfig(endpoint_url="http://127.0.0.1:1")).read_bytes("s3://bucket/key")
+    assert caught.value.reason == "credentials"
+
+
+def test_a_storage_error_keeps_its_reason_when_sent_to_another_process():
+    error = pickle.loads(pickle.dumps(StorageError("cannot read", reason="missing")))
+    assert (str(error), error.reason) == ("cannot read", "missing")
