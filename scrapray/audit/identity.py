@@ -1,0 +1,57 @@
+"""Names of work and of runs: equal inputs give equal names, so a rerun finds what is done and repeats what it said."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+import scrapray
+from scrapray import schema
+from scrapray.config import AuditConfig, sha256_of
+from scrapray.segmenter.bundle import BundleCard
+
+_ID_CHARACTERS = 16
+_SECTIONS_OF_A_FRAME = ("cameras", "quality", "segment")
+"""Settings that decide the result of a single frame."""
+_SECTIONS_OF_A_PLACE = ("storage", "resources")
+"""Settings that say where and on what an audit runs; no number in a table depends on them, and no table shows them."""
+
+
+def public_settings(config: AuditConfig) -> dict[str, Any]:
+    """The settings that published numbers depend on, as plain values for JSON."""
+    return {name: section for name, section in config.as_dict().items() if name not in _SECTIONS_OF_A_PLACE}
+
+
+def work_id_of(manifest: pa.Table, card: BundleCard, config: AuditConfig) -> str:
+    """Name of the folder of unfinished work.
+
+    It holds all that decides the result of a frame, and the dates and sites, but not the frames: late ones join the
+    work that is done.
+    """
+    nights = manifest.group_by(["date", "site"]).aggregate([]).to_pylist()
+    return sha256_of(
+        {
+            "card": card.to_json(),
+            "settings": config.as_dict(*_SECTIONS_OF_A_FRAME),
+            "code_version": scrapray.__version__,
+            "schema_version": schema.SCHEMA_VERSION,
+            "nights": sorted(f"{night['date']} {night['site']}" for night in nights),
+        }
+    )[:_ID_CHARACTERS]
+
+
+def run_id_of(work_id: str, settings: Mapping[str, Any], manifest: pa.Table) -> str:
+    """Name of a run: the same for the same work, settings and frames, in whatever order the frames come.
+
+    Args:
+        work_id: See ``work_id_of``.
+        settings: See ``public_settings``.
+        manifest: All columns count, since a frame that moved to another load changes the tables.
+    """
+    digest = hashlib.sha256(f"{work_id}|{sha256_of(settings)}".encode())
+    for batch in manifest.sort_by("frame_id").to_batches():
+        for row in batch.to_pylist():
+            digest.update(json.dumps(row, default=str).encode())
+    return digest.hexdigest()[:_ID_CHARACTERS]

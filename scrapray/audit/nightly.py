@@ -1,0 +1,204 @@
+"""The main path: a manifest of archived frames -> published tables of loads and trucks."""
+
+import datetime as dt
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import scrapray
+from scrapray import schema
+from scrapray.audit.actors import classes_of
+from scrapray.audit.identity import public_settings, run_id_of, work_id_of
+from scrapray.audit.ledger import Progress
+from scrapray.audit.manifest import read_manifest
+from scrapray.audit.pipeline import segment_frames
+from scrapray.audit.publish import Run, nights_of, publish
+from scrapray.config import AuditConfig, LimitsConfig, sha256_of
+from scrapray.errors import ModelError
+from scrapray.labels import MAX_SEVERITY
+from scrapray.segmenter.bundle import BundleCard, load_bundle
+from scrapray.statistics.contamination import AreaCalibration
+from scrapray.statistics.loads import Reading
+from scrapray.statistics.verdict import SEVERITY_OF_VERDICT, check_rules
+from scrapray.storage import Storage, absolute, join
+
+DEMO_BUNDLE = "demo"
+"""Names the bundle that is shipped with the package."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSummary:
+    """What a person wants to know when an audit has ended.
+
+    Attributes:
+        run_id: The same for the same inputs.
+        loads: Rows of ``schema.LOADS``, worst verdict first.
+        tables: Place of each published table by its name.
+        num_frames: Frames in the manifest.
+        num_used: Frames that counted.
+        num_computed: Frames that this run segmented; the others were finished by an earlier run.
+        segment_s: Wall time of that work.
+        rejected: Number of frames left out, by stage and reason.
+        exit_code: 0 done; 1 more frames were rejected than ``[limits]`` allows; 3 a load holds a contaminant of the
+            highest severity, which weighs more than 1.
+    """
+
+    run_id: str
+    loads: tuple[dict[str, Any], ...]
+    tables: Mapping[str, str]
+    num_frames: int
+    num_used: int
+    num_computed: int
+    segment_s: float
+    rejected: Counter[tuple[str, str]]
+    exit_code: int
+
+    @property
+    def num_rejected(self) -> int:
+        """Frames that did not count."""
+        return self.num_frames - self.num_used
+
+    @property
+    def frames_per_s(self) -> float | None:
+        """Frames segmented per second; None where there was nothing left to segment."""
+        return self.num_computed / self.segment_s if self.num_computed else None
+
+
+def run_audit(
+    manifest_uri: str,
+    lake_uri: str,
+    model_uri: str,
+    *,
+    config: AuditConfig,
+    date: dt.date | None = None,
+    progress: Progress = lambda done, total: None,
+) -> AuditSummary:
+    """Audit the frames of a manifest and publish what is in their loads.
+
+    Killed in the middle, the next call with the same arguments goes on where this one stopped.
+
+    Args:
+        manifest_uri: What ``index_archive`` wrote.
+        lake_uri: Where tables are published; work in progress lies there too.
+        model_uri: A bundle: folder, URI, or ``demo``.
+        config: All settings.
+        date: One night only.
+        progress: Called with the number of frames done and the number of all frames.
+
+    Raises:
+        ScraprayError: Something a user can mend; nothing of the date and site at hand is published.
+    """
+    started_utc = dt.datetime.now(dt.UTC)
+    storage, lake_uri = Storage(config.storage), absolute(lake_uri)
+    bundle_uri, card = find_model(model_uri, storage)
+    reading = reading_of(card, config)
+    manifest = read_manifest(manifest_uri, storage, date)
+
+    work_id = work_id_of(manifest, card, config)
+    work_uri = join(lake_uri, "_work", work_id)
+    work = segment_frames(
+        manifest, work_uri, storage=storage, bundle_uri=bundle_uri, card=card, config=config, progress=progress
+    )
+
+    settings = public_settings(config)
+    run = Run(
+        run_id=run_id_of(work_id, settings, manifest),
+        started_utc=started_utc,
+        finished_utc=dt.datetime.now(dt.UTC),
+        model_uri=bundle_uri,
+        model_name=card.name,
+        model_version=card.version,
+        weights_sha256=card.weights_sha256,
+        config_json=json.dumps(settings, sort_keys=True),
+        config_sha256=sha256_of(settings),
+        code_version=scrapray.__version__,
+        num_computed=work.num_total - work.num_done_before,
+        segment_s=work.seconds,
+    )
+    published = publish(
+        nights_of(manifest) or _quiet_nights(date, config),
+        manifest,
+        join(work_uri, "results"),
+        lake_uri,
+        run=run,
+        reading=reading,
+        max_frozen_difference=config.quality.min_frozen_difference,
+        storage=storage,
+    )
+    return AuditSummary(
+        run_id=run.run_id,
+        loads=tuple(sorted(published.loads, key=_worst_first)),
+        tables={name: join(lake_uri, name) for name in schema.PUBLISHED},
+        num_frames=manifest.num_rows,
+        num_used=published.num_used,
+        num_computed=run.num_computed,
+        segment_s=run.segment_s,
+        rejected=published.rejected,
+        exit_code=exit_code_of(published.loads, manifest.num_rows, published.num_used, config.limits),
+    )
+
+
+def find_model(model_uri: str, storage: Storage) -> tuple[str, BundleCard]:
+    """Resolve a bundle once per run: the place that workers load it from, and its card.
+
+    The weights are loaded and let go again, so that a bundle that is damaged stops the run before any work.
+
+    Raises:
+        ModelError: There is no bundle, or it is damaged.
+    """
+    if model_uri == DEMO_BUNDLE:
+        model_uri = str(Path(scrapray.__file__).parent / "bundles" / DEMO_BUNDLE)
+    if "://" not in model_uri:
+        return absolute(model_uri), load_bundle(Path(model_uri)).card
+    with tempfile.TemporaryDirectory(prefix="scrapray-bundle-") as folder:
+        storage.download_folder(model_uri, Path(folder))
+        return model_uri, load_bundle(Path(folder)).card
+
+
+def reading_of(card: BundleCard, config: AuditConfig) -> Reading:
+    """How frames are read into loads with this model and these settings.
+
+    Raises:
+        ConfigurationError: A setting names a class that the model does not have.
+        ModelError: The card's area calibration cannot be used.
+    """
+    classes = classes_of(card, config.segment)
+    check_rules(config.verdict.rules, classes.names)
+    return Reading(
+        severities=dict(zip(classes.names, classes.severities, strict=True)),
+        rules=config.verdict.rules,
+        blind_area_px=config.segment.min_area_px,
+        calibration=None if config.segment.thresholds else calibration_of(card),
+    )
+
+
+def calibration_of(card: BundleCard) -> AreaCalibration | None:
+    """The segmenter's error in area as its card has it; None where it was never measured."""
+    values = card.metrics.get("area_calibration")
+    if values is None:
+        return None
+    try:
+        return AreaCalibration.from_dict(values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"bundle {card.name} {card.version}: {error}; calibrate the bundle again") from error
+
+
+def exit_code_of(loads: Sequence[Mapping[str, Any]], num_frames: int, num_used: int, limits: LimitsConfig) -> int:
+    """See ``AuditSummary.exit_code``."""
+    if limits.alert_exit_code and any(load["worst_severity"] == MAX_SEVERITY for load in loads):
+        return 3
+    return 1 if num_frames - num_used > limits.max_rejected_frac * num_frames else 0
+
+
+def _quiet_nights(date: dt.date | None, config: AuditConfig) -> list[tuple[dt.date, str]]:
+    """What to publish when there was no frame: typed, empty tables for the night that was asked for."""
+    return [(date, config.archive.site or "unknown")] if date else []
+
+
+def _worst_first(load: Mapping[str, Any]) -> tuple[Any, ...]:
+    contamination = load["contamination_frac"] or 0.0
+    return (-SEVERITY_OF_VERDICT[load["verdict"]], -load["worst_severity"], -contamination, load["load_id"])
