@@ -152,7 +152,7 @@ class Bundle:
             tiles_NHW3: RGB tiles of ``card.tile_px``.
             out_px: Side of the maps, whatever the tiles' own.
             device: Where to compute, as torch names it; the model moves there and stays.
-            autocast: Forward pass in bf16.
+            autocast: Run the vision tower in bf16.
 
         Returns:
             (N, K, out_px, out_px) in [0, 1], contaminants in the card's order.
@@ -161,7 +161,7 @@ class Bundle:
         tiles = prepare_tiles(torch.tensor(tiles_NHW3, device=device), self.card.input_px, self.card.clip)
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=autocast):
             scores = self.model.score(tiles, out_px)
-        result: NDArray[np.float32] = scores.classes_NKHW.float().cpu().numpy()
+        result: NDArray[np.float32] = scores.classes_NKHW.cpu().numpy()
         return result
 
 

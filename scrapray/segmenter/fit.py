@@ -42,7 +42,7 @@ class FitConfig:
         report_every_steps: Between two calls of ``watch``.
         checkpoint_every_steps: Between two checkpoints.
         device: Where to compute, as torch names it.
-        autocast: Forward pass in bf16.
+        autocast: Run the vision tower in bf16.
         optim: Learning rates and clipping.
         loss: Shapes of the losses.
     """

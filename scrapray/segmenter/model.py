@@ -219,7 +219,7 @@ class Segmenter(nn.Module):
         return height, width
 
     def forward(self, tiles_N3HW: Tensor, out_px: int) -> tuple[Tensor, Tensor]:
-        """Probability of each class at each pixel, for the losses.
+        """Probability of each class at each pixel, for the losses. An autocast around it reaches the tower only.
 
         Args:
             tiles_N3HW: Prepared tiles (see ``prepare_tiles``).
@@ -228,9 +228,10 @@ class Segmenter(nn.Module):
         Returns:
             Similarity maps and multi-scale maps, each (S, N, C, H, W); channels sum to 1.
         """
-        text_CE = self.class_text_CE if self.text is None else self.prompts.class_features(self.text, self.ids_CL)
         stages = self._tokens(tiles_N3HW)
-        return resize_map(self._similarity(stages, text_CE), out_px), self._multiscale(stages, text_CE, out_px)
+        with torch.autocast(tiles_N3HW.device.type, enabled=False):
+            text_CE = self.class_text_CE if self.text is None else self.prompts.class_features(self.text, self.ids_CL)
+            return resize_map(self._similarity(stages, text_CE), out_px), self._multiscale(stages, text_CE, out_px)
 
     @torch.no_grad()
     def score(self, tiles_N3HW: Tensor, out_px: int) -> ScoreMaps:
@@ -238,28 +239,33 @@ class Segmenter(nn.Module):
 
         Fused means ``share * mean of the similarity maps + (1 - share) * weighted mean of the multi-scale maps``,
         then smoothed. Any contaminant is the two-class softmax on the similarity side (or 1 - steel under
-        ``marginal``) and 1 - steel on the multi-scale side.
+        ``marginal``) and 1 - steel on the multi-scale side. An autocast around it reaches the tower only.
         """
         stages = self._tokens(tiles_N3HW)
+        with torch.autocast(tiles_N3HW.device.type, enabled=False):
+            fused_N1KHW = self._fuse(stages, out_px)
+            sigma = self.config.gaussian_sigma_px * out_px / self.config.input_px
+            smooth_N1KHW = gaussian_blur(fused_N1KHW, sigma).clamp(0, 1)
+        return ScoreMaps(smooth_N1KHW[:, 1:], smooth_N1KHW[:, 0])
+
+    def _fuse(self, stages: Sequence[Tensor], out_px: int) -> Tensor:
+        """Scores of any contaminant and of each: (N, 1 + K, H, W)."""
         share = self.config.similarity_share
         similarity_NChw = self._similarity(stages, self.class_text_CE).mean(dim=0)
         any_N1hw = 1 - similarity_NChw[:, :1]
         if self.config.binarisation != "marginal":
             any_N1hw = self._similarity(stages, self.pair_text_2E).mean(dim=0)[:, 1:]
-        fused = share * resize_map(torch.cat([any_N1hw, similarity_NChw[:, 1:]], dim=1), out_px)
-        if share < 1:
-            weights_S = torch.tensor(self.config.msm_stage_weights, device=fused.device)
-            multiscale_SNCHW = self._multiscale(stages, self.class_text_CE, out_px)
-            multiscale_NCHW = torch.tensordot(weights_S / weights_S.sum(), multiscale_SNCHW, dims=1)
-            not_steel_N1HW = 1 - multiscale_NCHW[:, :1]
-            fused = fused + (1 - share) * torch.cat([not_steel_N1HW, multiscale_NCHW[:, 1:]], dim=1)
-        smooth = gaussian_blur(fused, self.config.gaussian_sigma_px * out_px / self.config.input_px).clamp(0, 1)
-        return ScoreMaps(smooth[:, 1:], smooth[:, 0])
+        from_similarity_N1KHW = resize_map(torch.cat([any_N1hw, similarity_NChw[:, 1:]], dim=1), out_px)
+        weights_S = torch.tensor(self.config.msm_stage_weights, device=any_N1hw.device)
+        multiscale_SNCHW = self._multiscale(stages, self.class_text_CE, out_px)
+        multiscale_NCHW = torch.tensordot(weights_S / weights_S.sum(), multiscale_SNCHW, dims=1)
+        from_multiscale_N1KHW = torch.cat([1 - multiscale_NCHW[:, :1], multiscale_NCHW[:, 1:]], dim=1)
+        return share * from_similarity_N1KHW + (1 - share) * from_multiscale_N1KHW
 
     def _tokens(self, tiles_N3HW: Tensor) -> list[Tensor]:
-        """Tokens of each stage without the class token: S times (N, T, E)."""
+        """Tokens of each stage without the class token, as fp32: S times (N, T, E)."""
         stages, _ = vision_stages(self.visual, tiles_N3HW, self.config.stages, self.config.dpam_from)
-        return [tokens[:, 1:] for tokens in stages]
+        return [tokens[:, 1:].float() for tokens in stages]
 
     def _similarity(self, stages: Sequence[Tensor], text_CE: Tensor) -> Tensor:
         """Probabilities on the token grid: (S, N, C, h, w)."""
@@ -269,7 +275,7 @@ class Segmenter(nn.Module):
     def _multiscale(self, stages: Sequence[Tensor], text_CE: Tensor, out_px: int) -> Tensor:
         """Probabilities, made from resized logits: (S, N, C, H, W)."""
         logits = [msm(tokens, text_CE, self.grid_hw) for msm, tokens in zip(self.msm, stages, strict=True)]
-        return resize_map(torch.stack(logits).float(), out_px).softmax(dim=2)
+        return resize_map(torch.stack(logits), out_px).softmax(dim=2)
 
 
 def build_segmenter(
@@ -312,10 +318,9 @@ def prepare_tiles(tiles_NHW3: Tensor, input_px: int, clip_config: ClipConfig) ->
 
 
 def similarity_map(tokens_NTE: Tensor, text_CE: Tensor, temperature: float, grid_hw: tuple[int, int]) -> Tensor:
-    """Softmax over classes of the cosine between token and text, on the token grid and in fp32: (N, C, h, w)."""
-    with torch.autocast(tokens_NTE.device.type, enabled=False):
-        cosine_NTC = F.normalize(tokens_NTE.float(), dim=-1) @ F.normalize(text_CE.float(), dim=-1).T
-        classes_NCT = (cosine_NTC / temperature).softmax(dim=-1).transpose(1, 2)
+    """Softmax over classes of the cosine between token and text, on the token grid: (N, C, h, w)."""
+    cosine_NTC = F.normalize(tokens_NTE, dim=-1) @ F.normalize(text_CE, dim=-1).T
+    classes_NCT = (cosine_NTC / temperature).softmax(dim=-1).transpose(1, 2)
     return classes_NCT.reshape(*classes_NCT.shape[:2], *grid_hw)
 
 

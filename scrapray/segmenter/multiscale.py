@@ -42,8 +42,8 @@ class ScalePath(nn.Module):
         pooled_NDhw = self.look(pool_exactly(grid_NDhw, self.scale))
         query_NTD = self.query(pooled_NDhw.flatten(2).transpose(1, 2))
         key_CD, value_CD = self.key(text_CE), self.value(text_CE)
-        weights_NTC = torch.softmax((query_NTD @ key_CD.T).float() * key_CD.shape[1] ** -0.5, dim=-1)
-        seen_NDhw = (weights_NTC.to(value_CD.dtype) @ value_CD).transpose(1, 2).reshape(pooled_NDhw.shape)
+        weights_NTC = torch.softmax(query_NTD @ key_CD.T * key_CD.shape[1] ** -0.5, dim=-1)
+        seen_NDhw = (weights_NTC @ value_CD).transpose(1, 2).reshape(pooled_NDhw.shape)
         return unpool_exactly(pooled_NDhw + seen_NDhw, self.scale, cast(tuple[int, int], grid_NDhw.shape[-2:]))
 
 

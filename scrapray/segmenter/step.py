@@ -120,7 +120,7 @@ def train_step(
         multiscale_stage_weights: Of the segmenter's settings.
         loss: Shapes of the losses.
         clip_norm: Largest norm of the whole gradient.
-        autocast: Compute the forward pass in bf16; losses stay in fp32.
+        autocast: Run the vision tower in bf16.
 
     Raises:
         ModelError: Loss or gradient is not a finite number; the parameters are then as before the step.
@@ -129,8 +129,8 @@ def train_step(
     with torch.autocast(batch.tiles_N3HW.device.type, dtype=torch.bfloat16, enabled=autocast):
         similarity, multiscale = module(batch.tiles_N3HW, batch.labels_Nhw.shape[-1])
     terms = segmentation_loss(
-        similarity.float(),
-        multiscale.float(),
+        similarity,
+        multiscale,
         batch.labels_Nhw,
         weights_C=weights_C,
         multiscale_stage_weights=multiscale_stage_weights,

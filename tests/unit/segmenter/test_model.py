@@ -88,13 +88,14 @@ def test_permuted_text_permutes_the_similarity_maps() -> None:
     torch.testing.assert_close(similarity_map(tokens_NTE, text_CE[order], 0.07, (5, 5)), before[:, order])
 
 
-def test_similarity_is_computed_in_fp32_under_autocast() -> None:
-    tokens_NTE, text_CE = torch.randn(1, 25, 8), torch.randn(4, 8)
-    expected = similarity_map(tokens_NTE, text_CE, 0.07, (5, 5))
+@torch.no_grad()
+def test_autocast_reaches_the_tower_and_leaves_text_and_maps_in_fp32(segmenter: Segmenter) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = similarity_map(tokens_NTE, text_CE, 0.07, (5, 5))
-    assert found.dtype == torch.float32
-    assert torch.equal(found, expected)
+        maps = [*segmenter(tiles(1), 20), *segmenter.score(tiles(1), 20)]
+    for each in maps:
+        assert each.dtype == torch.float32
+        assert (each != each.bfloat16().float()).float().mean() > 0.9
+    assert not torch.equal(maps[0], segmenter(tiles(1), 20)[0])
 
 
 @pytest.mark.parametrize(("sigma", "size"), [(4.0, 84), (1.0, 20), (2.5, 7), (0.0, 9)])
