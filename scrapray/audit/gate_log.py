@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -92,12 +92,14 @@ class _Timeline:
 
 
 def _overlaps(ordered: list[Arrival]) -> Iterator[str]:
-    for earlier, later in pairwise(ordered):
-        if later.from_utc <= earlier.until_utc:
+    longest = ordered[0]
+    for later in ordered[1:]:
+        if later.from_utc <= longest.until_utc:
             yield (
-                f"records {earlier.record} and {later.record} overlap at {later.place}; "
+                f"records {longest.record} and {later.record} overlap at {later.place}; "
                 "frames of both go to the one that came later"
             )
+        longest = max(longest, later, key=lambda arrival: arrival.until_utc)
 
 
 def read_gate_log(config: GateLogConfig, storage: Storage) -> GateLog:

@@ -206,6 +206,7 @@ class _Spool:
         return sorted(datetime.date.fromisoformat(path.name) for path in self._folder.iterdir())
 
     def read(self, date: datetime.date) -> pa.Table:
+        self._put_aside()
         path = self._folder / date.isoformat()
         batches: list[pa.RecordBatch] = []
         if path.exists():
