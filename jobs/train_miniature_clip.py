@@ -1,0 +1,27 @@
+"""Train the miniature CLIP that stands in for real weights on machines without any.
+
+    python jobs/train_miniature_clip.py [runs/miniature-clip] [scrapray/bundles/miniature-clip]
+
+Takes about an hour on two cores. Killed and started again, it goes on from its last checkpoint in the first folder.
+"""
+
+import sys
+from pathlib import Path
+
+from scrapray.segmenter.miniature import MiniatureTraining, train_miniature_clip
+
+TRAINING = MiniatureTraining(
+    num_drawings=32_768,
+    num_held_out=2_048,
+    batch_size=128,
+    max_steps=1_400,
+    learning_rate=1e-3,
+    warmup_steps=60,
+    weight_decay=0.1,
+    patch_dropout=0.5,
+    seed=0,
+)
+
+if __name__ == "__main__":
+    run_dir, bundle_dir = sys.argv[1:] or ("runs/miniature-clip", "scrapray/bundles/miniature-clip")
+    print(train_miniature_clip(Path(run_dir), Path(bundle_dir), TRAINING))
