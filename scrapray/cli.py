@@ -1,0 +1,172 @@
+"""Commands ``draw``, ``index``, ``audit`` and ``doctor``: read the arguments, call one function, print what it says.
+
+All that is heavy is imported inside the command that needs it, so that ``--help`` answers at once.
+"""
+
+import datetime as dt
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from scrapray.errors import ScraprayError
+
+EXIT_USAGE = 2
+EXIT_STOPPED = 130
+
+
+class _Commands(TyperGroup):
+    """Turns errors that a user can mend into one line, and an interruption into how to go on."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ScraprayError as error:
+            typer.echo(f"scrapray: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(EXIT_USAGE) from None
+        except KeyboardInterrupt:
+            again = shlex.join(["scrapray", *sys.argv[1:]])
+            typer.echo(f"\nscrapray: stopped; nothing half-done was published. To go on: {again}", err=True)
+            raise typer.Exit(EXIT_STOPPED) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="""Nightly audit of archived frames of steel scrap: which loads hold motors, cables or spray cans.
+
+    The main path: [bold]index[/] an archive into a manifest, [bold]audit[/] the manifest into tables.
+    Ask [bold]doctor[/] before the first night; [bold]draw[/] makes an archive to try it on.
+
+    Exit codes:
+    [bold]0[/] done
+    [bold]1[/] done, but more frames were rejected than the limits allow
+    [bold]2[/] wrong configuration or usage, or something cannot be reached
+    [bold]3[/] done, and a load holds a contaminant of the highest severity
+    [bold]130[/] stopped; the same command goes on from there
+    """,
+)
+
+Config = Annotated[
+    Path, typer.Option("--config", help="Settings of the audit (TOML); every key is in docs/operations.md.")
+]
+Night = Annotated[
+    dt.datetime | None,
+    typer.Option("--date", formats=["%Y-%m-%d"], help="One night only, for example 2026-11-20; all dates without it."),
+]
+
+
+@app.command()
+def draw(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; made when it is not there.")],
+    loads: Annotated[int, typer.Option(min=1, help="Truck loads to draw.")] = 4,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of each load.")] = 6,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same bytes.")] = 1,
+) -> None:
+    """Draw an archive of truck loads whose contents are known, to try an audit on.
+
+    Writes 4K frames, audit.toml for them, and truth.json: what was put where.
+
+    Example: [bold]scrapray draw demo/archive --loads 4 --frames 6 --seed 1[/]
+    """
+    from scrapray.imagery.scenes import draw_archive
+    from scrapray.screen import progress
+
+    with progress("frames drawn") as report:
+        draw_archive(out, num_loads=loads, frames_per_load=frames, seed=seed, progress=report)
+    typer.echo(f"{loads} loads with {frames} frames each, their truth and audit.toml: {out}")
+
+
+@app.command()
+def index(
+    archive: Annotated[
+        str, typer.Argument(metavar="ARCHIVE", help="Bucket or folder of frames, such as s3://yard-archive/2026/.")
+    ],
+    manifest: Annotated[
+        str, typer.Argument(metavar="MANIFEST", help="Folder or URI for the manifest, one Parquet folder per date.")
+    ],
+    config: Config,
+    date: Night = None,
+) -> None:
+    """List an archive and say of each frame which truck and load it shows.
+
+    Frames that cannot be placed stay in the manifest with a reason.
+    Indexing again replaces what was indexed before.
+
+    Example: [bold]scrapray index s3://yard-archive/ manifest/ --config audit.toml --date 2026-11-20[/]
+    """
+    from scrapray.audit.manifest import index_archive
+    from scrapray.config import read_config
+    from scrapray.screen import progress
+    from scrapray.storage import Storage
+
+    settings = read_config(config)
+    with progress("keys listed") as report:
+        summary = index_archive(
+            archive,
+            manifest,
+            storage=Storage(settings.storage),
+            archive=settings.archive,
+            gate_log=settings.gate_log,
+            date=date and date.date(),
+            progress=report,
+        )
+    typer.echo(str(summary))
+
+
+@app.command()
+def audit(
+    manifest: Annotated[str, typer.Argument(metavar="MANIFEST", help="What [bold]scrapray index[/] wrote.")],
+    lake: Annotated[
+        str, typer.Argument(metavar="LAKE", help="Folder or URI for the tables; what other nights published stays.")
+    ],
+    model: Annotated[str, typer.Option(help="Bundle: a folder, a URI, or [bold]demo[/] for the one that is shipped.")],
+    config: Config,
+    date: Night = None,
+) -> None:
+    """Find what is not steel in the frames of a manifest, judge every load and publish the tables.
+
+    Killed in the middle? Give the same command again: finished frames count.
+    The tables of a date are replaced together, once its last frame is done.
+    Exit code 3 can be switched off: alert_exit_code among the limits.
+
+    Example: [bold]scrapray audit manifest/ s3://yard-lake/ --model s3://models/scrap-3/ --config audit.toml[/]
+    """
+    from scrapray.audit.nightly import run_audit
+    from scrapray.config import read_config
+    from scrapray.screen import print_summary, progress
+
+    settings = read_config(config)
+    typer.echo("Loading the model and starting Ray; this takes some seconds.", err=True)
+    with progress("frames") as report:
+        summary = run_audit(manifest, lake, model, config=settings, date=date and date.date(), progress=report)
+    print_summary(summary)
+    raise typer.Exit(summary.exit_code)
+
+
+@app.command()
+def doctor(
+    config: Config,
+    archive: Annotated[str | None, typer.Option(help="Archive to look into.")] = None,
+    lake: Annotated[str | None, typer.Option(help="Lake to write a probe to.")] = None,
+    model: Annotated[str | None, typer.Option(help="Bundle to load.")] = None,
+) -> None:
+    """Look at all that an audit needs: what is there, what is missing, and what to do about it.
+
+    Ends with 0 when an audit can start and with 2 when something must be mended first.
+
+    Example: [bold]scrapray doctor --config audit.toml --archive s3://yard-archive/ --lake s3://yard-lake/[/]
+    """
+    from scrapray.audit.doctor import examine
+    from scrapray.config import read_config
+    from scrapray.screen import print_findings
+
+    findings = examine(read_config(config), archive_uri=archive, lake_uri=lake, model_uri=model)
+    print_findings(findings)
+    raise typer.Exit(EXIT_USAGE if any(finding.status == "fail" for finding in findings) else 0)

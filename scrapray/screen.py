@@ -1,0 +1,186 @@
+"""What a person sees: progress while a command works, tables when it is done.
+
+On a terminal progress is a moving bar; anywhere else (a log, a pipe) it is one plain line every ten seconds.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from scrapray.audit.doctor import Finding
+    from scrapray.audit.nightly import AuditSummary
+
+PLAIN_LINE_EVERY_S = 10.0
+MAX_LOADS_SHOWN = 30
+VERDICT_STYLES = {"reject": "bold red", "review": "yellow", "accept": "green"}
+STATUS_STYLES = {"fail": "bold red", "warn": "yellow", "ok": "green", "skip": "dim"}
+
+Clock = Callable[[], float]
+
+
+class Report(Protocol):
+    """What a command calls as its work goes on."""
+
+    def __call__(self, done: int, total: int | None = None) -> None:
+        """Say how much is done by now, and of how much when that is known."""
+
+
+class Pace:
+    """Rate and time left, counted from the first report on: what an earlier run had finished is no speed of ours."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._first: tuple[float, int] | None = None
+
+    def describe(self, done: int, total: int | None) -> str:
+        """For example ``1.3/s, 0:42 left``; empty as long as nothing can be said."""
+        now_s = self._clock()
+        start_s, start_done = self._first = self._first or (now_s, done)
+        if done <= start_done or now_s <= start_s:
+            return ""
+        rate = (done - start_done) / (now_s - start_s)
+        if total is None or done >= total:
+            return f"{rate:.1f}/s"
+        minutes, seconds = divmod(round((total - done) / rate), 60)
+        return f"{rate:.1f}/s, {minutes}:{seconds:02} left"
+
+
+@contextmanager
+def progress(what: str, console: Console | None = None, clock: Clock = monotonic) -> Iterator[Report]:
+    """Show how far a piece of work is; yields the function to report with."""
+    console = console or Console(stderr=True)
+    yield from _moving_bar(what, console, clock) if console.is_terminal else _plain_lines(what, console, clock)
+
+
+def _moving_bar(what: str, console: Console, clock: Clock) -> Iterator[Report]:
+    pace = Pace(clock)
+    columns = (SpinnerColumn(), TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[pace]}"))
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(what, total=None, pace="")
+
+        def report(done: int, total: int | None = None) -> None:
+            bar.update(task, completed=done, total=total, pace=pace.describe(done, total))
+
+        yield report
+
+
+def _plain_lines(what: str, console: Console, clock: Clock) -> Iterator[Report]:
+    pace = Pace(clock)
+    next_line_s = clock()
+
+    def report(done: int, total: int | None = None) -> None:
+        nonlocal next_line_s
+        words = [f"{what}: {done}" + (f" of {total}" if total is not None else ""), pace.describe(done, total)]
+        if clock() >= next_line_s or done == total:
+            next_line_s = clock() + PLAIN_LINE_EVERY_S
+            console.print(", ".join(filter(None, words)), highlight=False, soft_wrap=True)
+
+    yield report
+
+
+def print_summary(summary: "AuditSummary", console: Console | None = None) -> None:
+    """Print the loads with their verdicts, what became of the frames, how fast it went, and where the tables are."""
+    console = console or Console()
+    lake_uri = summary.tables["loads"].rpartition("/")[0]
+    lines = {
+        "Frames": f"{summary.num_frames}: {summary.num_used} used, {summary.num_rejected} rejected{_reasons(summary)}",
+        "Speed": _speed(summary),
+        "Tables": f"{lake_uri} ({', '.join(summary.tables)}), run {summary.run_id}",
+        "Query": query_line(summary.tables["loads"]),
+    }
+    console.print(_loads_table(summary.loads[:MAX_LOADS_SHOWN]))
+    if len(summary.loads) > MAX_LOADS_SHOWN:
+        console.print(f"and {len(summary.loads) - MAX_LOADS_SHOWN} more in the table of loads\n")
+    for name, words in lines.items():
+        console.print(Text(f"{name:7}", style="bold") + Text(words), soft_wrap=True)
+
+
+def print_findings(findings: "Sequence[Finding]", console: Console | None = None) -> None:
+    """Print one line per thing that an audit needs: how it is, and what to do about it."""
+    table = _table()
+    table.add_column("", no_wrap=True)
+    table.add_column("what", no_wrap=True)
+    table.add_column("found", ratio=1)
+    table.add_column("what to do")
+    for finding in findings:
+        status = Text(finding.status, style=STATUS_STYLES[finding.status])
+        table.add_row(status, finding.what, Text(finding.found), Text(finding.mend))
+    (console or Console()).print(table)
+
+
+def query_line(loads_uri: str) -> str:
+    """A line for the shell that asks DuckDB, with the interpreter that runs us."""
+    python = os.path.relpath(sys.executable)
+    python = sys.executable if python.startswith(os.pardir) else python
+    columns = "truck_id, load_id, verdict, verdict_reason, contamination_frac"
+    query = f"SELECT {columns} FROM '{loads_uri}/*/*/*.parquet' ORDER BY contamination_frac DESC"
+    return f"{python} -c \"import duckdb; print(duckdb.sql('''{query}'''))\""
+
+
+def _loads_table(loads: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("Loads, worst first")
+    for name in ("verdict", "truck", "load", "frames", "contamination"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("found")
+    table.add_column("rule", overflow="fold")
+    for load in loads:
+        table.add_row(
+            Text(load["verdict"], style=VERDICT_STYLES[load["verdict"]]),
+            Text(load["truck_id"] or "unknown"),
+            Text(load["load_id"]),
+            f"{load['num_used']} of {load['num_frames']}",
+            _contamination(load),
+            Text(_found(load)),
+            Text(load["verdict_rule"].replace("_", " ")),
+        )
+    return table
+
+
+def _table(title: str | None = None) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+
+
+def _contamination(load: Mapping[str, Any]) -> str:
+    """Share of the seen bed in percent, on a second line its 95 % interval."""
+    if load["contamination_frac"] is None:
+        return "nothing seen"
+    share = f"{load['contamination_frac']:.3%}"
+    if load["contamination_low"] is None or load["contamination_high"] is None:
+        return share
+    return f"{share}\n{load['contamination_low']:.3%} - {load['contamination_high']:.3%}"
+
+
+def _found(load: Mapping[str, Any]) -> str:
+    found = sorted((each for each in load["classes"] if each["count"]), key=lambda each: -each["severity"])
+    return ", ".join(f"{each['count']} {each['class_name']}" for each in found) or "-"
+
+
+def _reasons(summary: "AuditSummary") -> str:
+    reasons = [f"{stage} {reason} {count}" for (stage, reason), count in summary.rejected.most_common()]
+    return f" ({', '.join(reasons)})" if reasons else ""
+
+
+def _speed(summary: "AuditSummary") -> str:
+    if not summary.frames_per_s:
+        return "nothing to segment, an earlier run had done it all"
+    return (
+        f"{summary.num_computed} frames segmented in {summary.segment_s:.0f} s, {summary.frames_per_s:.2f} frames/s "
+        "with start-up"
+    )

@@ -1,0 +1,137 @@
+"""What the doctor says of things that are right, wrong and missing. Everything it looks at is real but small."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from scrapray.audit.doctor import Finding, examine
+from scrapray.config import (
+    ArchiveConfig,
+    AuditConfig,
+    CameraConfig,
+    GateLogConfig,
+    ResourcesConfig,
+    SegmentConfig,
+    StorageConfig,
+)
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+SQUARE = ((0.0, 0.0), (100.0, 0.0), (100.0, 100.0), (0.0, 100.0))
+BOW_TIE = ((0.0, 0.0), (100.0, 100.0), (100.0, 0.0), (0.0, 150.0))
+
+
+def finding_of(
+    what: str,
+    config: AuditConfig | None = None,
+    archive: Path | str | None = None,
+    lake: Path | str | None = None,
+    model: Path | str | None = None,
+) -> Finding:
+    uris = {"archive_uri": archive, "lake_uri": lake, "model_uri": model}
+    findings = examine(config or AuditConfig(), **{name: uri and str(uri) for name, uri in uris.items()})
+    return next(finding for finding in findings if finding.what == what)
+
+
+def archive_of(folder: Path, *keys: str) -> Path:
+    for key in keys:
+        path = folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"frame")
+    return folder
+
+
+def test_a_machine_that_is_ready_has_nothing_to_mend(tmp_path: Path, tiny_bundle: Path) -> None:
+    archive = archive_of(tmp_path / "archive", "yard/2026-11-20/T1/L1/north_080000.jpg")
+    config = AuditConfig(cameras={"north": CameraConfig(bed_polygon_px=SQUARE)}, segment=SegmentConfig(overlap_px=16))
+    findings = examine(config, archive_uri=str(archive), lake_uri=str(tmp_path / "lake"), model_uri=str(tiny_bundle))
+    assert {finding.what: finding.status for finding in findings if finding.what != "disk"} == {
+        "python": "ok",
+        "cameras": "ok",
+        "gate log": "skip",
+        "archive": "ok",
+        "lake": "ok",
+        "model": "warn",  # the tiny bundle has never met a load with known truth
+        "ray": "ok",
+    }
+    assert list((tmp_path / "lake").iterdir()) == []
+
+
+def test_what_was_not_named_is_not_looked_at() -> None:
+    assert finding_of("archive") == Finding("archive", "skip", "not looked at", "give --archive")
+
+
+def test_sides_of_a_truck_bed_that_cross_are_a_fault() -> None:
+    found = finding_of("cameras", AuditConfig(cameras={"north": CameraConfig(bed_polygon_px=BOW_TIE)}))
+    assert (found.status, found.found) == ("fail", "north: two sides cross")
+
+
+def test_a_corner_outside_every_frame_is_a_fault() -> None:
+    corners = ((-5.0, 0.0), *SQUARE[1:])
+    found = finding_of("cameras", AuditConfig(cameras={"north": CameraConfig(bed_polygon_px=corners)}))
+    assert (found.status, found.found) == ("fail", "north: a corner has a negative coordinate")
+
+
+def test_keys_that_do_not_fit_the_pattern_are_counted_and_one_is_shown(tmp_path: Path) -> None:
+    archive = archive_of(tmp_path, "yard/2026-11-20/T1/L1/north_080000.jpg", "photos/holiday.jpg")
+    found = finding_of("archive", archive=archive)
+    assert found.status == "warn"
+    assert found.found == "1 of the first 2 keys fit key_pattern, photos/holiday.jpg does not"
+
+
+def test_an_archive_without_frames_is_a_fault(tmp_path: Path) -> None:
+    assert finding_of("archive", archive=archive_of(tmp_path, "readme.txt")).status == "fail"
+
+
+def test_a_key_pattern_that_cannot_work_is_a_fault(tmp_path: Path) -> None:
+    archive = archive_of(tmp_path, "T1.jpg")
+    found = finding_of("archive", AuditConfig(archive=ArchiveConfig(key_pattern="{truck_id}.jpg")), archive=archive)
+    assert found.status == "fail"
+    assert "{date}" in found.mend
+
+
+def test_a_store_that_does_not_answer_is_a_fault_with_a_mend() -> None:
+    storage = StorageConfig(endpoint_url=f"http://127.0.0.1:{_closed_port()}", max_attempts=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        found = finding_of("lake", AuditConfig(storage=storage), lake="s3://yard-lake/")
+    assert found.status == "fail"
+    assert "cannot be reached" in found.found
+    assert "endpoint_url" in found.mend
+
+
+def test_a_gate_log_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
+    config = AuditConfig(gate_log=GateLogConfig(uri=str(tmp_path / "gate.csv")))
+    assert finding_of("gate log", config).status == "fail"
+
+
+def test_a_gate_log_with_a_wrong_record_is_a_warning(tmp_path: Path) -> None:
+    table = tmp_path / "gate.csv"
+    table.write_text("truck_id,load_id,camera,from,until\nT1,L1,north,yesterday,today\n", encoding="utf-8")
+    found = finding_of("gate log", AuditConfig(gate_log=GateLogConfig(uri=str(table))))
+    assert found.status == "warn"
+    assert "record 1 left out" in found.found
+
+
+def test_a_folder_that_is_no_bundle_is_a_fault(tmp_path: Path) -> None:
+    assert finding_of("model", model=tmp_path).status == "fail"
+
+
+def test_settings_that_do_not_fit_the_bundle_are_a_fault(tiny_bundle: Path) -> None:
+    found = finding_of("model", AuditConfig(segment=SegmentConfig(overlap_px=64)), model=tiny_bundle)
+    assert found.status == "fail"
+    assert "the overlap must be smaller" in found.mend
+
+
+def test_more_than_the_cluster_has_is_a_fault_that_names_the_settings() -> None:
+    found = finding_of("ray", AuditConfig(resources=ResourcesConfig(actors=500)))
+    assert found.status == "fail"
+    assert "lower actors (500)" in found.mend
+
+
+def _closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port

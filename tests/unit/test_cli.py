@@ -1,0 +1,145 @@
+"""The command line: what it answers, how fast, with which exit code, and how it looks."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from rich.console import Console
+from typer.testing import CliRunner
+
+from scrapray import cli, screen
+
+COMMANDS = typer.main.get_command(cli.app).commands
+
+OPTIONS = {
+    "draw": ["--frames", "--loads", "--seed"],
+    "index": ["--config", "--date"],
+    "audit": ["--config", "--date", "--model"],
+    "doctor": ["--archive", "--config", "--lake", "--model"],
+}
+"""Frozen: an option added here is a promise to every nightly script; settings belong in the configuration file."""
+
+
+def test_the_options_are_those_that_were_promised() -> None:
+    own = {
+        name: sorted(parameter.opts[0] for parameter in command.params if parameter.opts[0].startswith("--"))
+        for name, command in COMMANDS.items()
+    }
+    assert own == OPTIONS
+    assert max(map(len, own.values())) <= 7
+
+
+def test_help_loads_nothing_heavy_and_answers_at_once() -> None:
+    ask = (
+        "import json, sys, time; start = time.perf_counter();"
+        "sys.argv = ['scrapray', '--help'];"
+        "from scrapray.cli import app;"
+        "app(standalone_mode=False);"
+        "print(json.dumps([time.perf_counter() - start, sorted(sys.modules)]), file=sys.stderr)"
+    )
+    answer = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=60, check=True)
+    seconds, modules = json.loads(answer.stderr.splitlines()[-1])
+    assert not {"ray", "torch", "pyarrow", "numpy", "cv2", "pydantic", "s3fs"} & set(modules)
+    assert seconds < 2  # alone on a machine it takes a quarter of a second; tests share theirs
+    assert "doctor" in answer.stdout
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_every_command_teaches_with_an_example_that_it_accepts(command: str) -> None:
+    (example,) = re.findall(r"Example: \[bold\]scrapray (.+?)\[/\]", COMMANDS[command].help or "")
+    name, *arguments = example.split()
+    assert name == command
+    COMMANDS[command].make_context(command, arguments)
+
+
+def test_help_names_every_exit_code() -> None:
+    answer = CliRunner().invoke(cli.app, ["--help"], terminal_width=100)
+    assert all(f"{code} " in answer.stdout for code in (0, 1, 2, 3, 130))
+
+
+def test_an_unknown_setting_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    config = tmp_path / "audit.toml"
+    config.write_text("[storage]\nsecret = 1\n", encoding="utf-8")
+    answer = CliRunner().invoke(cli.app, ["index", str(tmp_path), str(tmp_path / "m"), "--config", str(config)])
+    assert answer.exit_code == 2
+    assert answer.stderr.startswith("scrapray: ")
+    assert "unknown key storage.secret" in answer.stderr
+    assert answer.stderr.count("\n") == 1
+
+
+def test_a_wrong_argument_is_exit_code_2() -> None:
+    assert CliRunner().invoke(cli.app, ["draw", "somewhere", "--loads", "0"]).exit_code == 2
+
+
+def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("scrapray")), "draw", str(tmp_path / "a b"), "--loads", "50"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        _wait_for(lambda: any(tmp_path.rglob("*.jpg")))
+        process.send_signal(signal.SIGINT)
+        _, words = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert f"scrapray draw '{tmp_path / 'a b'}' --loads 50" in words
+    assert "Traceback" not in words
+
+
+def _wait_for(happened: Any) -> None:
+    end = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+class _Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_pace_counts_only_what_this_run_has_done() -> None:
+    clock = _Clock()
+    pace = screen.Pace(clock)
+    assert pace.describe(100, 200) == ""
+    clock.now_s += 20
+    assert pace.describe(110, 200) == "0.5/s, 3:00 left"
+    clock.now_s += 20
+    assert pace.describe(200, 200) == "2.5/s"
+
+
+def test_a_log_gets_one_line_every_ten_seconds_and_one_at_the_end() -> None:
+    clock, log = _Clock(), StringIO()
+    with screen.progress("frames", Console(file=log, width=80), clock) as report:
+        for second in range(31):
+            clock.now_s = 100.0 + second
+            report(second, 30)
+    assert log.getvalue().splitlines() == [
+        "frames: 0 of 30",
+        "frames: 10 of 30, 1.0/s, 0:20 left",
+        "frames: 20 of 30, 1.0/s, 0:10 left",
+        "frames: 30 of 30, 1.0/s",
+    ]
+
+
+def test_a_terminal_gets_a_bar_with_rate_and_time_left() -> None:
+    screen_text = StringIO()
+    clock = _Clock()
+    with screen.progress("frames", Console(file=screen_text, width=80, force_terminal=True), clock) as report:
+        report(0, 24)
+        clock.now_s += 10
+        report(12, 24)
+    assert "12/24" in screen_text.getvalue()
+    assert "1.2/s, 0:10 left" in screen_text.getvalue()
