@@ -1,0 +1,108 @@
+"""README and docs say what is true: commands, settings, tables, reasons and links are checked against the code."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from pydantic import TypeAdapter
+
+from scrapray import cli, config, schema
+
+REPOSITORY = Path(__file__).parents[2]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+OPERATIONS = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+
+SECTIONS = {
+    "[archive]": config.ArchiveConfig,
+    "[storage]": config.StorageConfig,
+    "[gate_log]": config.GateLogConfig,
+    '[cameras."<camera_id>"]': config.CameraConfig,
+    "[quality]": config.QualityConfig,
+    "[segment]": config.SegmentConfig,
+    "[resources]": config.ResourcesConfig,
+    "[verdict]": config.VerdictConfig,
+    "[[verdict.rules]]": config.VerdictRule,
+    "[limits]": config.LimitsConfig,
+}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_key_of_the_configuration_is_explained_with_its_default(section: str) -> None:
+    _, _, text = OPERATIONS.partition(f"### `{section}`\n")
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", text.partition("\n### ")[0], flags=re.MULTILINE)
+    assert [(key, _value(default)) for key, default in rows] == [
+        (field.name, _default(field)) for field in fields(SECTIONS[section])
+    ]
+
+
+def test_every_section_of_the_configuration_is_explained() -> None:
+    names = {re.split(r"[.\]]", section.strip("["))[0] for section in SECTIONS}
+    assert names == {field.name for field in fields(config.AuditConfig)}
+
+
+def _default(field: "Field[Any]") -> Any:
+    """What the page must say of a field; rules are explained on another page."""
+    if field.name == "rules":
+        return "elsewhere"
+    if field.default is MISSING and field.default_factory is MISSING:
+        return "required"
+    value = field.default_factory() if field.default_factory is not MISSING else field.default
+    return list(value) if isinstance(value, tuple) else "none" if value is None else value
+
+
+def _value(text: str) -> Any:
+    if text.startswith("see "):
+        return "elsewhere"
+    return tomllib.loads(f"value = {text.strip('`')}")["value"] if text.startswith("`") else text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_settings_shown_as_examples_are_accepted(page: Path) -> None:
+    for block in re.findall(r"```toml\n(.+?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+        TypeAdapter(config.AuditConfig).validate_python(tomllib.loads(block))
+
+
+def _shown_commands() -> Iterator[tuple[str, list[str]]]:
+    for page in PAGES:
+        for line in re.findall(r"^(?:\$ )?scrapray (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE):
+            name, *arguments = line.partition("  #")[0].split()
+            yield name, arguments
+
+
+def test_commands_shown_are_accepted() -> None:
+    commands = typer.main.get_command(cli.app).commands
+    shown = list(_shown_commands())
+    assert {name for name, _ in shown} >= {"index", "audit", "doctor"}
+    for name, arguments in shown:
+        commands[name].make_context(name, arguments)
+
+
+def test_make_targets_shown_are_there() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    assert {"demo", "test"} <= set(re.findall(r"`?make ([a-z]+)", README)) <= targets
+
+
+def test_every_published_table_is_described() -> None:
+    described = re.findall(r"^\| `(\w+)` \| one row per", README, flags=re.MULTILINE)
+    assert set(described) == set(schema.PUBLISHED)
+
+
+def test_every_reason_for_rejecting_a_frame_is_explained() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in (REPOSITORY / "scrapray").rglob("*.py")]
+    raised = {reason for source in sources for reason in re.findall(r'FrameError\("\w+", "(\w+)"', source)}
+    assert len(raised) >= 10
+    assert [reason for reason in sorted(raised) if f"`{reason}`" not in OPERATIONS] == []
