@@ -12,6 +12,8 @@ one run per process: after a failed one, Ray may not give its actors back to a s
 
 import logging
 import os
+import re
+import socket
 import time
 import warnings
 from collections.abc import Iterator
@@ -25,19 +27,23 @@ import pyarrow.parquet as pq
 import ray
 import ray.data
 from ray.data.checkpoint import CheckpointConfig
+from ray.exceptions import RayError
 
-from scrapray import lake
-from scrapray.audit.actors import Segment, classes_of, fetch
+from scrapray import errors
+from scrapray.audit.actors import Segment, classes_of
+from scrapray.audit.fetch import fetch
 from scrapray.audit.ledger import Ledger, Progress
 from scrapray.config import AuditConfig, ResourcesConfig, environment, set_default_environment
 from scrapray.errors import ConfigurationError, ScraprayError, StorageError
-from scrapray.schema import RESULTS
 from scrapray.segmenter.bundle import BundleCard
 from scrapray.storage import Storage, join
 
 _LOCAL_CPUS = 8
 """Logical CPUs of a Ray that we start ourselves, at least: with one per stage and none left, Ray waits for ever."""
+_KNOCK_S = 5.0
 _STAGES_BESIDE = ("read", "checkpoint filter", "write")
+_RAISED_AT_START = re.compile(r"^scrapray\.errors\.(\w+): (.+)$", re.MULTILINE)
+"""Of an actor that cannot start, Ray gives no more than the text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,23 +88,14 @@ def segment_frames(
     ledger = Ledger(_checkpoint_uri(work_uri), storage, todo["frame_id"])
     num_done_before = ledger.num_done()
     if num_done_before < ledger.num_total:
-        _connect(config.resources)
+        connect(config.resources)
         _write_parquet(todo, _todo_uri(work_uri), storage)
-        with ledger.reported(progress), _own_errors(work_uri):
+        with ledger.reported(progress), _own_errors(work_uri, storage):
             _run(work_uri, storage=storage, bundle_uri=bundle_uri, card=card, config=config)
     progress(ledger.num_done(), ledger.num_total)
     return SegmentSummary(
         num_total=ledger.num_total, num_done_before=num_done_before, seconds=time.monotonic() - started_s
     )
-
-
-def read_results(work_uri: str, storage: Storage) -> pa.Table:
-    """All rows that runs in a work folder have written so far, in any order."""
-    uri = join(work_uri, "results")
-    if not storage.list_names(uri):
-        return RESULTS.empty_table()
-    filesystem, path = storage.arrow(uri)
-    return lake.conform(pq.read_table(path, filesystem=filesystem, partitioning=None), RESULTS, uri)
 
 
 def _run(work_uri: str, *, storage: Storage, bundle_uri: str, card: BundleCard, config: AuditConfig) -> None:
@@ -131,6 +128,7 @@ def _run(work_uri: str, *, storage: Storage, bundle_uri: str, card: BundleCard, 
     with warnings.catch_warnings():
         # Ray only warns when it leaves the checkpoint out, and then a second run would write every row again.
         warnings.filterwarnings("error", message=".*doesn't support checkpointing")
+        warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")  # a short night
         frames.write_parquet(results_path, filesystem=filesystem)
 
 
@@ -148,18 +146,26 @@ def _set_context(work_uri: str, storage: Storage, resources: ResourcesConfig) ->
     context.execution_no_progress_timeout_s = resources.no_progress_timeout_s
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.raise_original_map_exception = True
 
 
-def _connect(resources: ResourcesConfig) -> None:
+def connect(resources: ResourcesConfig) -> dict[str, float]:
     """Join the Ray that is there, or start one here, and make sure that it holds all stages at once.
 
     With less, Ray neither goes on nor complains.
+
+    Returns:
+        What the whole cluster has, by Ray's names.
+
+    Raises:
+        ConfigurationError: No cluster answers at ``RAY_ADDRESS``, or it is too small.
     """
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it logs as an error, it raises too
     set_default_environment(RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")
     num_cpus = _needed_cpus(resources)
     if not ray.is_initialized():
         address = environment("RAY_ADDRESS")
+        _check_address(address)
         ray.init(
             address=address or "local",
             num_cpus=None if address else max(_LOCAL_CPUS, _num_cores(), num_cpus),
@@ -167,7 +173,7 @@ def _connect(resources: ResourcesConfig) -> None:
             logging_level=logging.ERROR,
             log_to_driver=False,
         )
-    available = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    available: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     num_gpus = resources.actors * resources.gpus_per_actor
     if available.get("CPU", 0) < num_cpus or available.get("GPU", 0) < num_gpus:
         raise ConfigurationError(
@@ -176,6 +182,19 @@ def _connect(resources: ResourcesConfig) -> None:
             f"cpus_per_actor ({_cpus_per_actor(resources)}), gpus_per_actor ({resources.gpus_per_actor:g}) or "
             f"download_tasks ({resources.download_tasks}), or add nodes"
         )
+    return available
+
+
+def _check_address(address: str | None) -> None:
+    """Knock at the cluster's door: Ray itself waits for minutes before it says that nobody is there."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=_KNOCK_S).close()
+        except OSError as error:
+            raise ConfigurationError(
+                f"RAY_ADDRESS is {address}, where nobody answers ({error}); start the cluster, correct it or unset it"
+            ) from error
 
 
 def _num_cores() -> int:
@@ -191,15 +210,21 @@ def _needed_cpus(resources: ResourcesConfig) -> int:
 
 
 @contextmanager
-def _own_errors(work_uri: str) -> Iterator[None]:
+def _own_errors(work_uri: str, storage: Storage) -> Iterator[None]:
     """Bring what went wrong on a worker back as the error that was raised there."""
     try:
         yield
     except Exception as error:
-        for cause in _causes(error):
-            if type(cause).__module__ == ScraprayError.__module__:
+        causes = [cause for cause in _causes(error) if not isinstance(cause, RayError)]
+        for cause in causes:
+            if isinstance(cause, ScraprayError):
                 raise cause from error
-            if type(cause).__module__ == OSError.__module__ and isinstance(cause, OSError):
+        if raised_at_start := _RAISED_AT_START.search(str(error)):
+            name, message = raised_at_start.groups()
+            raise getattr(errors, name)(message) from error
+        storage.exists(_todo_uri(work_uri))  # says in our words why the lake cannot be reached, if that is what it was
+        for cause in causes:
+            if isinstance(cause, OSError):
                 raise StorageError(f"cannot read or write {work_uri}: {cause}") from error
         raise
 
