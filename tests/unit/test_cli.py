@@ -6,16 +6,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
 from scrapray import cli, screen
+from scrapray.audit.nightly import AuditSummary
 
 COMMANDS = typer.main.get_command(cli.app).commands
 
@@ -91,6 +95,104 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert f"scrapray draw '{tmp_path / 'a b'}' --loads 50" in words
     assert "Traceback" not in words
+
+
+def _load(**changes: Any) -> dict[str, Any]:
+    """A row of loads, as far as the screen shows it."""
+    can = {"class_name": "spray can", "severity": 3, "count": 2}
+    row = {
+        "truck_id": "T-0003",
+        "load_id": "20261120-03",
+        "verdict": "reject",
+        "verdict_rule": "highest_severity",
+        "num_used": 5,
+        "num_frames": 6,
+        "contamination_frac": 0.00071,
+        "contamination_low": 0.0002,
+        "contamination_high": 0.0011,
+        "classes": [{"class_name": "cable", "severity": 1, "count": 0}, can],
+    }
+    return row | changes
+
+
+def _summary(*loads: dict[str, Any], **changes: Any) -> AuditSummary:
+    facts: dict[str, Any] = {
+        "run_id": "0123456789abcdef",
+        "loads": loads,
+        "tables": {"frames": "s3://yard-lake/frames", "loads": "s3://yard-lake/loads"},
+        "num_frames": 6,
+        "num_used": 5,
+        "num_computed": 6,
+        "segment_s": 12.0,
+        "rejected": Counter({("quality", "blurred"): 1}),
+        "exit_code": 3,
+    }
+    return AuditSummary(**(facts | changes))
+
+
+def _shown(summary: AuditSummary, width: int = 120) -> str:
+    text = StringIO()
+    screen.print_summary(summary, Console(file=text, width=width))
+    return text.getvalue()
+
+
+def test_the_end_of_an_audit_shows_verdicts_frames_speed_and_where_to_look() -> None:
+    text = _shown(_summary(_load()))
+    for words in (
+        "reject",
+        "T-0003",
+        "5 of 6",
+        "0.071%",
+        "0.020% - 0.110%",
+        "2 spray can",
+        "highest severity",
+        "6: 5 used, 1 rejected (quality blurred 1)",
+        "6 frames segmented in 12 s, 0.50 frames/s",
+        "s3://yard-lake (frames, loads)",
+        "'s3://yard-lake/loads/*/*/*.parquet'",
+    ):
+        assert words in text
+    assert "cable" not in text
+
+
+def test_a_load_that_nobody_saw_is_shown_too() -> None:
+    unseen = _load(truck_id=None, num_used=0, contamination_frac=None, classes=[], verdict="review")
+    text = _shown(_summary(unseen))
+    assert "unknown" in text
+    assert "nothing seen" in text
+
+
+def test_words_from_the_archive_are_not_taken_for_markup() -> None:
+    assert "[red]T[/]" in _shown(_summary(_load(truck_id="[red]T[/]")))
+
+
+def test_the_table_of_loads_fits_a_small_terminal() -> None:
+    table, _, _ = _shown(_summary(_load(), _load(truck_id=None, verdict="review")), width=80).partition("Frames")
+    assert max(map(len, table.splitlines())) <= 80
+    assert "20261120-03" in table
+    assert "…" not in table
+
+
+def test_a_long_night_shows_the_worst_loads_and_counts_the_rest() -> None:
+    text = _shown(_summary(*(_load(load_id=f"load-{number}") for number in range(50))))
+    assert "load-29" in text
+    assert "load-30" not in text
+    assert "and 20 more" in text
+
+
+def test_a_night_that_was_done_before_says_so() -> None:
+    assert "an earlier run had done it all" in _shown(_summary(num_computed=0, segment_s=0.0))
+
+
+def test_the_printed_query_answers(tmp_path: Path) -> None:
+    columns = ["load_id", "verdict", "verdict_reason", "truck_id", "contamination_frac"]
+    partition = tmp_path / "loads" / "date=2026-11-20" / "site=yard"
+    partition.mkdir(parents=True)
+    row = ["L1", "reject", "a can", "0007", 0.5]
+    pq.write_table(pa.table(dict(zip(columns, ([value] for value in row), strict=True))), partition / "part-0.parquet")
+    line = screen.query_line(f"{tmp_path}/loads")
+    answer = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=True)
+    assert "0007" in answer.stdout
 
 
 def _wait_for(happened: Any) -> None:
