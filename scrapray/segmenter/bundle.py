@@ -158,7 +158,7 @@ class Bundle:
             (N, K, out_px, out_px) in [0, 1], contaminants in the card's order.
         """
         self.model.to(device)
-        tiles = prepare_tiles(torch.tensor(tiles_NHW3, device=device), self.card.input_px, self.card.clip)
+        tiles = prepare_tiles(torch.tensor(tiles_NHW3), self.card.input_px, self.card.clip, device)
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=autocast):
             scores = self.model.score(tiles, out_px)
         result: NDArray[np.float32] = scores.classes_NKHW.cpu().numpy()

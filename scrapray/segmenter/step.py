@@ -93,10 +93,10 @@ def make_batch(
     device: torch.device | str = "cpu",
 ) -> TileBatch:
     """Tiles (H, W, 3) and their class ids (H, W), made ready on a device; ids are picked nearest, never mixed."""
-    tiles_NHW3 = torch.from_numpy(np.stack([tile for tile, _ in pairs])).to(device)
-    labels_N1HW = torch.from_numpy(np.stack([ids for _, ids in pairs])).to(device)[:, None]
-    labels_Nhw = F.interpolate(labels_N1HW, (loss_px, loss_px), mode="nearest-exact")[:, 0].long()
-    return TileBatch(prepare_tiles(tiles_NHW3, segmenter.config.input_px, segmenter.clip_config), labels_Nhw)
+    tiles_NHW3 = torch.from_numpy(np.stack([tile for tile, _ in pairs]))
+    labels_N1HW = torch.from_numpy(np.stack([ids for _, ids in pairs]))[:, None]
+    labels_Nhw = F.interpolate(labels_N1HW, (loss_px, loss_px), mode="nearest-exact")[:, 0].to(device).long()
+    return TileBatch(prepare_tiles(tiles_NHW3, segmenter.config.input_px, segmenter.clip_config, device), labels_Nhw)
 
 
 def train_step(

@@ -5,9 +5,9 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
-from torch.nn import functional as F
 
 from scrapray.errors import ConfigurationError, ModelError
 from scrapray.labels import SCRAP_CONTAMINANTS, Contaminant
@@ -117,11 +117,10 @@ def test_tiles_are_resized_as_pictures_and_normalised_as_clip_was_trained() -> N
     same = prepare_tiles(tiles_NHW3, 64, TINY_CONFIG)
     mean, std = (torch.tensor(values) for values in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD))
     torch.testing.assert_close(same, ((tiles_NHW3 / 255 - mean) / std).permute(0, 3, 1, 2))
-    larger = prepare_tiles(tiles_NHW3, 80, TINY_CONFIG) * std[:, None, None] + mean[:, None, None]
-    expected = F.interpolate(
-        tiles_NHW3.permute(0, 3, 1, 2) / 255, (80, 80), mode="bicubic", align_corners=False, antialias=True
-    )
-    torch.testing.assert_close(larger, expected.clamp(0, 1), rtol=0, atol=1e-5)
+    for size in (80, 48):
+        resized = prepare_tiles(tiles_NHW3, size, TINY_CONFIG) * std[:, None, None] + mean[:, None, None]
+        picture = Image.fromarray(tiles_NHW3[1].numpy()).resize((size, size), Image.Resampling.BICUBIC)
+        np.testing.assert_allclose(resized[1].permute(1, 2, 0).numpy() * 255, np.asarray(picture), atol=1.01)
 
 
 def test_going_to_evaluation_mode_renews_the_cached_text(segmenter: Segmenter) -> None:
@@ -215,3 +214,8 @@ def test_yards_can_add_their_own_class(segmenter: Segmenter, tmp_path: Path) -> 
         segmenter.config, (*SCRAP_CONTAMINANTS, tyre), model=str(tmp_path / "tiny.json"), weights=None
     )
     assert four.eval().score(tiles(1), 10).classes_NKHW.shape == (1, 4, 10, 10)
+
+
+def test_scores_in_training_mode_would_use_stale_text_and_are_a_programming_error(segmenter: Segmenter) -> None:
+    with pytest.raises(AssertionError, match="cached text features"):
+        segmenter.train().score(tiles(1), 10)
