@@ -16,7 +16,7 @@ from scrapray.audit.identity import public_settings, run_id_of, work_id_of
 from scrapray.audit.ledger import Progress
 from scrapray.audit.manifest import read_manifest
 from scrapray.audit.pipeline import segment_frames
-from scrapray.audit.publish import Run, nights_of, publish
+from scrapray.audit.publish import Published, Run, nights_of, publish
 from scrapray.config import AuditConfig, LimitsConfig, sha256_of
 from scrapray.errors import ModelError
 from scrapray.labels import MAX_SEVERITY
@@ -119,8 +119,9 @@ def run_audit(
         num_computed=work.num_total - work.num_done_before,
         segment_s=work.seconds,
     )
+    nights = nights_of(manifest) or _quiet_nights(date, config)
     published = publish(
-        nights_of(manifest) or _quiet_nights(date, config),
+        nights,
         manifest,
         join(work_uri, "results"),
         lake_uri,
@@ -129,16 +130,20 @@ def run_audit(
         max_frozen_difference=config.quality.min_frozen_difference,
         storage=storage,
     )
+    return _summarise(run, published, manifest.num_rows, lake_uri, config.limits)
+
+
+def _summarise(run: Run, published: Published, num_frames: int, lake_uri: str, limits: LimitsConfig) -> AuditSummary:
     return AuditSummary(
         run_id=run.run_id,
         loads=tuple(sorted(published.loads, key=_worst_first)),
         tables={name: join(lake_uri, name) for name in schema.PUBLISHED},
-        num_frames=manifest.num_rows,
+        num_frames=num_frames,
         num_used=published.num_used,
         num_computed=run.num_computed,
         segment_s=run.segment_s,
         rejected=published.rejected,
-        exit_code=exit_code_of(published.loads, manifest.num_rows, published.num_used, config.limits),
+        exit_code=exit_code_of(published.loads, num_frames, published.num_used, limits),
     )
 
 

@@ -30,7 +30,10 @@ _ORDER = [("truck_id", "ascending"), ("load_id", "ascending"), ("taken_utc", "as
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One audit, as ``schema.RUNS`` has it, but for what is counted per date and site."""
+    """One audit, as ``schema.RUNS`` has it, but for what is counted per date and site.
+
+    ``num_computed`` and ``segment_s`` are those of the whole run, and stand beside each of its dates and sites.
+    """
 
     run_id: str
     started_utc: dt.datetime
