@@ -105,18 +105,19 @@ class GateLogConfig:
 
     ``join_on`` names the key part that the table's ``camera`` column holds, for example ``camera_id`` or ``crane``.
     ``columns`` gives the yard's names for ours (``GATE_LOG_COLUMNS``) where they differ; supplier and site may lack.
-    Times without an offset are read in ``time_zone``.
+    Times without an offset are read in ``time_zone``, or in that of the archive.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     uri: str
     join_on: str = "camera_id"
-    time_zone: str = "UTC"
+    time_zone: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _require_time_zone(self.time_zone)
+        if self.time_zone is not None:
+            _require_time_zone(self.time_zone)
         for name in self.columns:
             _require(name in GATE_LOG_COLUMNS, f"columns.{name} is not one of {', '.join(GATE_LOG_COLUMNS)}")
 

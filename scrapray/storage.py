@@ -8,14 +8,14 @@ environment or profile, and no message of this module holds one.
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 import pyarrow.fs
@@ -151,7 +151,7 @@ class Storage:
         """What Ray Data and pyarrow take in place of a URI: a filesystem that can be pickled, and a path in it."""
         return self._place(uri).arrow(), _path(uri)
 
-    def _place(self, uri: str) -> "_Place":
+    def _place(self, uri: str) -> "_Folders | _Buckets":
         return self._buckets if _is_s3(uri) else _Folders()
 
     @cached_property
@@ -163,26 +163,12 @@ class Storage:
         try:
             yield
         except (OSError, boto.BotoCoreError, boto.ClientError, ClientPayloadError) as error:
-            what, reason = _explain(error, uri, self.config.endpoint_url)
+            what, reason = _explain(error, self.config.endpoint_url)
             raise StorageError(f"cannot {action} {uri}: {what}", reason=reason) from error
 
 
-class _Place(Protocol):
-    """What a kind of storage must be able to do. Paths are URIs without their scheme."""
-
-    def pages(self, path: str) -> Iterator[list[StoredObject]]: ...
-    def read(self, path: str) -> bytes: ...
-    def write(self, path: str, data: bytes) -> None: ...
-    def exists(self, path: str) -> bool: ...
-    def copy(self, source: str, target: str) -> None: ...
-    def delete(self, path: str) -> None: ...
-    def delete_folder(self, path: str) -> None: ...
-    def download(self, path: str, target: str) -> None: ...
-    def arrow(self) -> pyarrow.fs.FileSystem: ...
-
-
 class _Folders:
-    """Folders of this machine."""
+    """Folders of this machine. Paths are URIs without their scheme, here and below."""
 
     def pages(self, path: str) -> Iterator[list[StoredObject]]:
         files = _walk(path, "")
@@ -283,10 +269,13 @@ class _S3FileSystem(s3fs.S3FileSystem):  # type: ignore[misc]
     """
 
     retries = 1
+    _bounded: Any = None
 
     async def set_session(self, *args: Any, **kwargs: Any) -> Any:
         client = await super().set_session(*args, **kwargs)
-        client.meta.events.unregister("before-call.s3", add_expect_header)
+        if client is not self._bounded:
+            client.meta.events.unregister("before-call.s3", add_expect_header)
+            self._bounded = client
         return client
 
 
@@ -359,7 +348,8 @@ class _Buckets:
             keys = [{"Key": _bucket_and_key(_path(stored.uri))[1]} for stored in page]
             answer = self._s3.call_s3("delete_objects", Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
             for refused in answer.get("Errors", ()):
-                raise PermissionError(errno.EACCES, refused["Code"])
+                what, reason = _refusal(refused)
+                raise StorageError(f"cannot delete {_S3}{bucket}/{refused['Key']}: {what}", reason=reason)
 
     def download(self, path: str, target: str) -> None:
         self._s3.get_file(path, target)
@@ -386,8 +376,11 @@ def _bucket_and_key(path: str) -> tuple[str, str]:
 
 
 _CREDENTIALS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+_REGION = ("the bucket lies in another region; set [storage] region", "failed")
 _BY_CODE = {
     "NoSuchBucket": ("there is no such bucket; create it or correct the name", "no_bucket"),
+    "PermanentRedirect": _REGION,
+    "AuthorizationHeaderMalformed": _REGION,
     "NoSuchKey": ("there is no such object", "missing"),
     "404": ("there is no such object", "missing"),
     "AccessDenied": (
@@ -419,13 +412,11 @@ _UNREACHABLE = (
 _NO_CREDENTIALS = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.ProfileNotFound)
 
 
-def _explain(error: Exception, uri: str, endpoint_url: str | None) -> tuple[str, str]:
+def _explain(error: Exception, endpoint_url: str | None) -> tuple[str, str]:
     """What went wrong and how to mend it, and the short word for tables."""
-    refusal = error if isinstance(error, boto.ClientError) else error.__cause__
-    if isinstance(refusal, boto.ClientError):
-        code = refusal.response["Error"].get("Code", "")
-        message = refusal.response["Error"].get("Message", "no message")
-        return _BY_CODE.get(code, (f"the store answered {code}: {message}", "failed"))
+    answer = error if isinstance(error, boto.ClientError) else error.__cause__
+    if isinstance(answer, boto.ClientError):
+        return _refusal(answer.response["Error"])
     if isinstance(error, _NO_CREDENTIALS):
         return f"there are no credentials; {_CREDENTIALS}", "credentials"
     if isinstance(error, _UNREACHABLE):
@@ -433,4 +424,10 @@ def _explain(error: Exception, uri: str, endpoint_url: str | None) -> tuple[str,
         return f"{store} cannot be reached; check [storage] endpoint_url, the network and the server", "unreachable"
     if isinstance(error, OSError) and error.errno in _BY_ERRNO:
         return _BY_ERRNO[error.errno]
-    return f"{type(error).__name__}: {error}", "failed"
+    return " ".join(f"{type(error).__name__}: {error}".split()), "failed"
+
+
+def _refusal(answer: Mapping[str, str]) -> tuple[str, str]:
+    """The same for an error that the store itself answered."""
+    code = answer.get("Code", "")
+    return _BY_CODE.get(code) or (f"the store answered {code}: {answer.get('Message', 'no message')}", "failed")

@@ -102,8 +102,13 @@ def _overlaps(ordered: list[Arrival]) -> Iterator[str]:
         longest = max(longest, later, key=lambda arrival: arrival.until_utc)
 
 
-def read_gate_log(config: GateLogConfig, storage: Storage) -> GateLog:
+def read_gate_log(config: GateLogConfig, storage: Storage, time_zone: str = "UTC") -> GateLog:
     """Read the whole table.
+
+    Args:
+        config: Where it is and how to read it.
+        storage: Door to it.
+        time_zone: Of times without an offset, where the configuration names none.
 
     Raises:
         SchemaError: The table cannot be read or has not the columns it must have.
@@ -118,11 +123,12 @@ def read_gate_log(config: GateLogConfig, storage: Storage) -> GateLog:
             f"gate log {config.uri} has no column {', '.join(missing)}; it has {', '.join(names)}; "
             "say under [gate_log.columns] how the yard calls ours"
         )
+    zone = ZoneInfo(config.time_zone or time_zone)
     arrivals, faults = [], []
     for number, record in enumerate(records, start=1):
         ours = {name: record.get(column) for name, column in column_of.items()}
         try:
-            arrivals.append(_arrival(number, ours, ZoneInfo(config.time_zone)))
+            arrivals.append(_arrival(number, ours, zone))
         except ValueError as error:
             faults.append(f"record {number} left out: {error}")
     return GateLog(arrivals, faults)

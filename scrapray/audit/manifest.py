@@ -37,6 +37,7 @@ _PLACE = pa.field("place", pa.string())
 _SPOOLED = schema.MANIFEST.append(_PLACE)
 _DECIDED = ["load_id", "load_source", "reject_stage", "reject_reason", "duplicate_of"]
 _COMPARED = ["frame_id", "etag", "size_bytes", "site", "camera_id", "place", "truck_id", *_DECIDED]
+_FAULTS_SHOWN = 10
 _ROWS_IN_MEMORY = 20_000
 _MD5_ETAG = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
 """What S3 gives for content: the MD5, or the MD5 of the MD5s of that many parts."""
@@ -66,13 +67,15 @@ class IndexSummary:
     seconds: float = 0.0
 
     def __str__(self) -> str:
+        shown, hidden = self.gate_log_faults[:_FAULTS_SHOWN], self.gate_log_faults[_FAULTS_SHOWN:]
         lines = [
             f"{self.num_frames} frames ({self.size_bytes / 1e9:.2f} GB) of {self.num_loads} loads and "
             f"{self.num_trucks} trucks on {len(self.dates)} dates in {self.seconds:.1f} s",
             "load known from: " + _listed(self.load_sources),
             "rejected: " + _listed(self.rejected),
             f"other keys: {self.num_other_keys}",
-            *(f"gate log: {fault}" for fault in self.gate_log_faults),
+            *(f"gate log: {fault}" for fault in shown),
+            *([f"gate log: {len(hidden)} faults more"] if hidden else []),
         ]
         return "\n".join(lines)
 
@@ -110,7 +113,7 @@ def index_archive(
     """
     started = time.monotonic()
     grammar = grammar_of(archive, gate_log)
-    arrivals = read_gate_log(gate_log, storage) if gate_log else GateLog([])
+    arrivals = read_gate_log(gate_log, storage, archive.time_zone) if gate_log else GateLog([])
     summary = IndexSummary(gate_log_faults=arrivals.faults)
     with tempfile.TemporaryDirectory(prefix="scrapray-index-") as folder:
         spool = _Spool(Path(folder))

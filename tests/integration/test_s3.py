@@ -149,6 +149,9 @@ def test_a_reader_may_read_and_not_write(s3, readable):
         assert reader.read_bytes(join(readable, "frame.jpg")) == b"frame"
         with pytest.raises(StorageError, match=f"cannot write {readable}/frame.jpg: .* no right to"):
             reader.write_bytes(join(readable, "frame.jpg"), b"x")
+        with pytest.raises(StorageError, match=f"cannot delete {readable}.* no right to"):
+            reader.delete_folder(readable)
+        assert reader.exists(join(readable, "frame.jpg"))
 
 
 @pytest.mark.parametrize("action", ["list", "read", "write"])

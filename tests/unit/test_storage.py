@@ -263,6 +263,12 @@ def test_without_credentials_the_message_says_where_to_put_them():
     assert caught.value.reason == "credentials"
 
 
+def test_a_uri_without_a_bucket_is_one_clear_line():
+    with acting_as(ADMIN), pytest.raises(StorageError, match=r"cannot list s3://: .*Invalid bucket name") as caught:
+        next(Storage(StorageConfig(endpoint_url="http://127.0.0.1:1")).list_pages("s3://"))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_storage_error_keeps_its_reason_when_sent_to_another_process():
     error = pickle.loads(pickle.dumps(StorageError("cannot read", reason="missing")))
     assert (str(error), error.reason) == ("cannot read", "missing")

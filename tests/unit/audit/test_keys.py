@@ -80,6 +80,12 @@ def test_an_hour_that_comes_twice_is_taken_as_the_first():
     assert parts.taken_utc == utc(2026, 10, 25, 0, 30)
 
 
+def test_an_hour_that_no_clock_shows_is_read_as_if_the_clock_had_not_been_changed():
+    parts = grammar(time_zone="Europe/Rome").parse("n/2026-03-29/7/L1/c_023000.jpg")
+    assert parts.taken_utc == utc(2026, 3, 29, 1, 30)
+    assert parts.date == dt.date(2026, 3, 29)
+
+
 def test_special_characters_of_a_pattern_mean_themselves():
     reader = grammar("[a+b].({camera_id})/{date} {time}.jpg", site="n")
     assert reader.parse("[a+b].(c)/2026-11-20 063005.jpg").camera_id == "c"

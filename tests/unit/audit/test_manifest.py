@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from scrapray import schema
 from scrapray.audit import manifest as manifest_module
-from scrapray.audit.manifest import index_archive, read_manifest
+from scrapray.audit.manifest import IndexSummary, index_archive, read_manifest
 from scrapray.config import ArchiveConfig, AuditConfig, GateLogConfig
 from scrapray.errors import ConfigurationError, SchemaError, StorageError
 from scrapray.storage import Storage, StoredObject
@@ -28,7 +28,6 @@ site = "north"
 [gate_log]
 uri = "GATE_LOG"
 join_on = "crane"
-time_zone = "Europe/Rome"
 columns = { camera = "crane", from = "from_local", until = "until_local" }
 """
 """The settings for the railcar frames, as their operator would write them."""
@@ -220,6 +219,11 @@ def test_faults_of_the_gate_log_are_told_in_the_summary(tmp_path):
     assert len(summary.gate_log_faults) == 1
     assert "gate log: record 1 left out: from" in str(summary)
     assert rows["n/2026-11-20/c_060500.jpg"]["load_source"] == "time_gap"
+
+
+def test_of_many_faults_the_summary_tells_the_first_and_how_many_more():
+    lines = str(IndexSummary(gate_log_faults=[f"record {number}" for number in range(12)])).splitlines()
+    assert lines[-2:] == ["gate log: record 9", "gate log: 2 faults more"]
 
 
 # ---- duplicates -------------------------------------------------------------------------------------------------
