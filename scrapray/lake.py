@@ -105,12 +105,15 @@ def read_table(uri: str, columns: pa.Schema, storage: Storage) -> pa.Table:
         SchemaError: It is not Parquet, or its columns are not those of the schema.
         StorageError: It cannot be read.
     """
+    return conform(_read(uri, storage), columns, uri)
+
+
+def _read(uri: str, storage: Storage, names: list[str] | None = None) -> pa.Table:
     data = storage.read_bytes(uri)
     try:
-        table = pq.read_table(pa.BufferReader(data), partitioning=None)
+        return pq.read_table(pa.BufferReader(data), columns=names)
     except (pa.ArrowException, OSError) as error:
-        raise SchemaError(f"{uri} is not a Parquet file: {error}") from error
-    return conform(table, columns, uri)
+        raise SchemaError(f"{uri} is not readable as Parquet: {error}") from error
 
 
 def partition_uri(lake_uri: str, table: str, date: datetime.date, site: str, run_id: str | None = None) -> str:
@@ -131,7 +134,8 @@ def published_run(lake_uri: str, date: datetime.date, site: str, storage: Storag
     uri = partition_uri(lake_uri, "runs", date, site)
     if not storage.exists(uri):
         return None
-    run_id: str = read_table(uri, schema.RUNS, storage).column("run_id")[0].as_py()
+    # One column only: an older version of scrapray may have written the others.
+    run_id: str = _read(uri, storage, ["run_id"])["run_id"][0].as_py()
     return run_id
 
 

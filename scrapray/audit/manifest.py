@@ -4,7 +4,8 @@
 
 ``date`` is the local calendar date at the site. All frames that the gate log gives to a load have the date of its
 first moment; all others have their own, so a load that only the time-gap rule knows ends at midnight, and so does the
-search for duplicates. Frames that cannot be read as the key pattern says have the date of their last change.
+search for duplicates. Frames that cannot be read as the key pattern says have the date of their last change. Content
+is compared by what S3 tells of it; in folders, where that would mean to read every file, the audit finds what repeats.
 
 Memory: pages of the listing go to one spool file per date on the local disk, then one date at a time is finished.
 """

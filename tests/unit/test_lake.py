@@ -1,6 +1,7 @@
 import datetime as dt
 import json
 import os
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -178,7 +179,7 @@ def test_files_are_compressed_with_zstd(storage, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"not parquet at all", b"PAR1" + b"\0" * 20 + b"PAR1"])
 def test_a_file_that_is_not_parquet_is_named(content, storage, tmp_path):
     (tmp_path / "t.parquet").write_bytes(content)
-    with pytest.raises(SchemaError, match=r"t\.parquet is not a Parquet file"):
+    with pytest.raises(SchemaError, match=r"t\.parquet is not readable as Parquet"):
         read_table(str(tmp_path / "t.parquet"), schema.RUNS, storage)
 
 
@@ -248,6 +249,22 @@ def test_when_even_going_back_fails_the_message_says_what_to_do(tmp_path):
         publish_run(lake, "r2", DAY, SITE, tables_of("r2"), FailsAtCopy(2, 3))
     publish_run(lake, "r2", DAY, SITE, tables_of("r2"), Storage())
     assert published_run(lake, DAY, SITE, Storage()) == "r2"
+
+
+def test_tables_of_an_older_version_are_replaced_and_come_back_when_that_fails(storage, tmp_path):
+    lake = str(tmp_path)
+    publish_run(lake, "old", DAY, SITE, tables_of("old"), storage)
+    for run_id in (None, "old"):
+        uri = partition_uri(lake, "runs", DAY, SITE, run_id)
+        older = pq.ParquetFile(uri).read().drop_columns(["segment_s"])
+        Path(uri).unlink()
+        pq.write_table(older, uri)
+    before = published(lake, storage)
+    with pytest.raises(StorageError):
+        publish_run(lake, "new", DAY, SITE, tables_of("new"), FailsAtCopy(4))
+    assert published(lake, storage) == before
+    publish_run(lake, "new", DAY, SITE, tables_of("new"), storage)
+    assert published_run(lake, DAY, SITE, storage) == "new"
 
 
 def test_publishing_the_same_run_again_gives_the_same_bytes(storage, tmp_path):
