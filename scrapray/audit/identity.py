@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -27,13 +28,13 @@ def public_settings(config: AuditConfig) -> dict[str, Any]:
 def work_id_of(manifest: pa.Table, card: BundleCard, config: AuditConfig) -> str:
     """Name of the folder of unfinished work.
 
-    It holds all that decides the result of a frame, and the dates and sites, but not the frames: late ones join the
-    work that is done.
+    It stands for all that decides the result of a frame, and the dates and sites, but not for the frames: late ones
+    join the work that is done. What was measured of a bundle decides no frame.
     """
     nights = manifest.group_by(["date", "site"]).aggregate([]).to_pylist()
     return sha256_of(
         {
-            "card": card.to_json(),
+            "card": replace(card, trained_on={}, metrics={}).to_json(),
             "settings": config.as_dict(*_SECTIONS_OF_A_FRAME),
             "code_version": scrapray.__version__,
             "schema_version": schema.SCHEMA_VERSION,
@@ -42,15 +43,16 @@ def work_id_of(manifest: pa.Table, card: BundleCard, config: AuditConfig) -> str
     )[:_ID_CHARACTERS]
 
 
-def run_id_of(work_id: str, settings: Mapping[str, Any], manifest: pa.Table) -> str:
-    """Name of a run: the same for the same work, settings and frames, in whatever order the frames come.
+def run_id_of(work_id: str, card: BundleCard, settings: Mapping[str, Any], manifest: pa.Table) -> str:
+    """Name of a run: the same for the same work, model, settings and frames, in whatever order the frames come.
 
     Args:
         work_id: See ``work_id_of``.
+        card: Of the bundle; the measured error of its areas is in the intervals.
         settings: See ``public_settings``.
         manifest: All columns count, since a frame that moved to another load changes the tables.
     """
-    digest = hashlib.sha256(f"{work_id}|{sha256_of(settings)}".encode())
+    digest = hashlib.sha256(f"{work_id}|{card.to_json()}|{sha256_of(settings)}".encode())
     for batch in manifest.sort_by("frame_id").to_batches():
         for row in batch.to_pylist():
             digest.update(json.dumps(row, default=str).encode())

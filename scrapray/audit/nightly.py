@@ -106,7 +106,7 @@ def run_audit(
 
     settings = public_settings(config)
     run = Run(
-        run_id=run_id_of(work_id, settings, manifest),
+        run_id=run_id_of(work_id, card, settings, manifest),
         started_utc=started_utc,
         finished_utc=dt.datetime.now(dt.UTC),
         model_uri=bundle_uri,

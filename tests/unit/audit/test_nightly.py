@@ -30,7 +30,7 @@ def card(tiny_bundle):
 
 
 def run_id(card, config=CONFIG, frames=FRAMES):
-    return run_id_of(work_id_of(frames, card, config), public_settings(config), frames)
+    return run_id_of(work_id_of(frames, card, config), card, public_settings(config), frames)
 
 
 def loads(*severities):
@@ -97,6 +97,12 @@ def test_rules_do_not_undo_finished_work_but_another_model_does(card):
     assert work_id_of(FRAMES, card, rules_changed) == work_id_of(FRAMES, card, CONFIG)
     other = dataclasses.replace(card, weights_sha256="0" * 64)
     assert work_id_of(FRAMES, other, CONFIG) != work_id_of(FRAMES, card, CONFIG)
+
+
+def test_a_bundle_whose_error_was_measured_makes_another_run_of_the_same_work(card):
+    measured = dataclasses.replace(card, metrics={"area_calibration": {}})
+    assert work_id_of(FRAMES, measured, CONFIG) == work_id_of(FRAMES, card, CONFIG)
+    assert run_id(measured) != run_id(card)
 
 
 def test_severities_come_from_the_card_unless_the_settings_say_otherwise(card):
