@@ -70,6 +70,22 @@ def test_with_tied_projections_the_surgery_path_is_the_sum_of_clips_own_attentio
 
 
 @torch.no_grad()
+def test_v_v_attention_is_the_loop_over_heads_in_which_values_ask_values(tiny_clip: open_clip.CLIP) -> None:
+    visual = tiny_clip.visual
+    block = visual.transformer.resblocks[3]
+    entered: list[Tensor] = []
+    block.register_forward_pre_hook(lambda _, args: entered.append(args[0]))
+    visual(images(1))
+    weight, bias = block.attn.in_proj_weight.chunk(3)[2], block.attn.in_proj_bias.chunk(3)[2]
+    values_TD = (block.ln_1(entered[0]) @ weight.T + bias)[0]
+    heads = [v @ v.T / 32**0.5 for v in values_TD.split(32, dim=1)]
+    mixed_TD = torch.cat([h.softmax(dim=1) @ v for h, v in zip(heads, values_TD.split(32, dim=1), strict=True)], dim=1)
+    expected = visual.ln_post(entered[0] + block.attn.out_proj(mixed_TD)) @ visual.proj
+    (found,), _ = vision_stages(visual, images(1), (4,), 4)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-6)
+
+
+@torch.no_grad()
 def test_stages_before_the_first_surgery_block_are_plain(tiny_clip: open_clip.CLIP) -> None:
     plain, _ = vision_stages(tiny_clip.visual, images(1), STAGES, None)
     surgery, _ = vision_stages(tiny_clip.visual, images(1), STAGES, 3)
