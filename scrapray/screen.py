@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -36,23 +37,27 @@ class Report(Protocol):
 
 
 class Pace:
-    """Rate and time left, counted from the first report on: what an earlier run had finished is no speed of ours."""
+    """Rate and time left from the first step that is seen on: neither start-up nor an earlier run's work counts."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._first: tuple[float, int] | None = None
+        self._done_before: int | None = None
+        self._start: tuple[float, int] | None = None
 
     def describe(self, done: int, total: int | None) -> str:
-        """For example ``1.3/s, 0:42 left``; empty as long as nothing can be said."""
+        """For example ``1.3/s, 0:00:42 left``; empty as long as nothing can be said."""
         now_s = self._clock()
-        start_s, start_done = self._first = self._first or (now_s, done)
+        if self._done_before is None:
+            self._done_before = done
+        if self._start is None and done > self._done_before:
+            self._start = now_s, done
+        start_s, start_done = self._start or (now_s, done)
         if done <= start_done or now_s <= start_s:
             return ""
         rate = (done - start_done) / (now_s - start_s)
         if total is None or done >= total:
             return f"{rate:.1f}/s"
-        minutes, seconds = divmod(round((total - done) / rate), 60)
-        return f"{rate:.1f}/s, {minutes}:{seconds:02} left"
+        return f"{rate:.1f}/s, {timedelta(seconds=round((total - done) / rate))} left"
 
 
 @contextmanager

@@ -212,14 +212,16 @@ class _Clock:
         return self.now_s
 
 
-def test_pace_counts_only_what_this_run_has_done() -> None:
+def test_pace_leaves_out_start_up_and_what_an_earlier_run_has_done() -> None:
     clock = _Clock()
     pace = screen.Pace(clock)
     assert pace.describe(100, 200) == ""
+    clock.now_s += 60
+    assert pace.describe(110, 200) == ""
     clock.now_s += 20
-    assert pace.describe(110, 200) == "0.5/s, 3:00 left"
-    clock.now_s += 20
-    assert pace.describe(200, 200) == "2.5/s"
+    assert pace.describe(120, 200) == "0.5/s, 0:02:40 left"
+    clock.now_s += 70
+    assert pace.describe(200, 200) == "1.0/s"
 
 
 def test_a_log_gets_one_line_every_ten_seconds_and_one_at_the_end() -> None:
@@ -230,8 +232,8 @@ def test_a_log_gets_one_line_every_ten_seconds_and_one_at_the_end() -> None:
             report(second, 30)
     assert log.getvalue().splitlines() == [
         "frames: 0 of 30",
-        "frames: 10 of 30, 1.0/s, 0:20 left",
-        "frames: 20 of 30, 1.0/s, 0:10 left",
+        "frames: 10 of 30, 1.0/s, 0:00:20 left",
+        "frames: 20 of 30, 1.0/s, 0:00:10 left",
         "frames: 30 of 30, 1.0/s",
     ]
 
@@ -241,7 +243,8 @@ def test_a_terminal_gets_a_bar_with_rate_and_time_left() -> None:
     clock = _Clock()
     with screen.progress("frames", Console(file=screen_text, width=80, force_terminal=True), clock) as report:
         report(0, 24)
+        report(2, 24)
         clock.now_s += 10
         report(12, 24)
     assert "12/24" in screen_text.getvalue()
-    assert "1.2/s, 0:10 left" in screen_text.getvalue()
+    assert "1.0/s, 0:00:12 left" in screen_text.getvalue()
