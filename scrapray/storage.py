@@ -120,7 +120,7 @@ class Storage:
         if _is_s3(source) != _is_s3(target):
             self.write_bytes(target, self.read_bytes(source))
             return
-        with self._explained("write", target):
+        with self._explained(f"copy {source} to", target):
             self._place(target).copy(_path(source), _path(target))
 
     def delete(self, uri: str) -> None:
@@ -197,7 +197,7 @@ class _Folders:
             try:
                 unfinished.hardlink_to(source)
             except OSError as error:
-                if error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+                if error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
                     raise
                 shutil.copyfile(source, unfinished)
 
@@ -344,7 +344,7 @@ class _Buckets:
 
     def delete_folder(self, path: str) -> None:
         bucket, _ = _bucket_and_key(path)
-        for page in self.pages(path):
+        for page in filter(None, self.pages(path)):
             keys = [{"Key": _bucket_and_key(_path(stored.uri))[1]} for stored in page]
             answer = self._s3.call_s3("delete_objects", Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
             for refused in answer.get("Errors", ()):

@@ -82,6 +82,11 @@ def test_a_prefix_is_a_folder_and_takes_no_neighbour(storage, bucket):
     assert keys_of(storage, join(bucket, "prefix")) == ["nightly/b"]
 
 
+def test_deleting_what_is_not_there_changes_nothing(storage, bucket):
+    storage.delete(join(bucket, "nothing"))
+    storage.delete_folder(join(bucket, "no", "folder"))
+
+
 def test_the_etag_is_the_hash_of_the_content(storage, bucket):
     for name in ("a", "b"):
         storage.write_bytes(join(bucket, "etag", name), b"same")

@@ -129,6 +129,30 @@ def test_a_copy_keeps_its_content_when_the_source_is_replaced(storage, tmp_path)
     assert storage.read_bytes(target) == b"old"
 
 
+def test_a_copy_over_itself_changes_nothing_and_leaves_no_debris(storage, tmp_path):
+    source, target = str(tmp_path / "source"), str(tmp_path / "target")
+    storage.write_bytes(source, b"x")
+    for _ in range(2):
+        storage.copy(source, target)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"source": b"x", "target": b"x"}
+
+
+def test_a_copy_of_nothing_names_both_ends(storage, tmp_path):
+    with pytest.raises(StorageError, match=r"cannot copy .*/source to .*/target: there is no such file") as caught:
+        storage.copy(str(tmp_path / "source"), str(tmp_path / "target"))
+    assert caught.value.reason == "missing"
+
+
+def test_where_a_file_can_have_one_name_only_a_copy_is_a_file_of_its_own(storage, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    storage.write_bytes(str(tmp_path / "source"), b"x")
+    storage.copy(str(tmp_path / "source"), str(tmp_path / "target"))
+    assert (tmp_path / "target").read_bytes() == b"x"
+
+
 def test_a_failed_write_leaves_the_old_content_and_no_debris(storage, tmp_path, monkeypatch):
     uri = str(tmp_path / "table.parquet")
     storage.write_bytes(uri, b"old")
@@ -244,7 +268,7 @@ def test_a_server_that_never_answers_is_given_up(action):
         with pytest.raises(StorageError, match=f"cannot {action} s3://bucket.*{url} cannot be reached") as caught:
             acts[action](storage)
     assert caught.value.reason == "unreachable"
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 20
 
 
 def test_an_endpoint_where_nobody_listens_is_named_within_seconds():
@@ -254,7 +278,7 @@ def test_an_endpoint_where_nobody_listens_is_named_within_seconds():
     with acting_as(ADMIN), pytest.raises(StorageError, match=r"check \[storage\] endpoint_url") as caught:
         Storage(StorageConfig(endpoint_url=url)).read_bytes("s3://bucket/key")
     assert caught.value.reason == "unreachable"
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 30
 
 
 def test_without_credentials_the_message_says_where_to_put_them():
