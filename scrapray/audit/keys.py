@@ -89,11 +89,15 @@ class KeyGrammar:
         if match is None:
             raise FrameError("manifest", "key_mismatch")
         parts = match.groupdict()
-        taken = self._moment(parts)
+        try:
+            taken = self._moment(parts)
+            taken_utc, date = taken.astimezone(UTC), taken.astimezone(self.zone).date()
+        except (ValueError, OverflowError) as error:
+            raise FrameError("manifest", "bad_time", str(error)) from error
         return KeyParts(
             site=parts.get("site") or self.site or "",
-            taken_utc=taken.astimezone(UTC),
-            date=taken.astimezone(self.zone).date(),
+            taken_utc=taken_utc,
+            date=date,
             camera_id=parts.get("camera_id"),
             truck_id=parts.get("truck_id"),
             load_id=parts.get("load_id"),
@@ -103,10 +107,7 @@ class KeyGrammar:
 
     def _moment(self, parts: dict[str, str]) -> datetime:
         text = f"{parts['date']} {parts['time']}" if self._has_date else parts["time"]
-        try:
-            taken = datetime.strptime(text, self._format)
-        except ValueError as error:
-            raise FrameError("manifest", "bad_time", text) from error
+        taken = datetime.strptime(text, self._format)
         return taken if taken.tzinfo else taken.replace(tzinfo=self.zone)
 
 

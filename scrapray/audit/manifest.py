@@ -187,7 +187,8 @@ def _place_in_load(row: _Row, arrivals: GateLog) -> None:
     elif row["place"] is not None:
         arrival = arrivals.find(row["site"], row["place"], row["taken_utc"])
         if arrival:
-            row |= {name: getattr(arrival, name) for name in ("truck_id", "load_id", "supplier", "date")}
+            row |= {name: getattr(arrival, name) for name in ("truck_id", "load_id", "date")}
+            row["supplier"] = arrival.supplier or row["supplier"]
             row["load_source"] = "gate_log"
 
 
@@ -222,10 +223,19 @@ class _Spool:
     def _put_aside(self) -> None:
         for date, rows in self._waiting.items():
             batch = pa.RecordBatch.from_pylist(rows, _SPOOLED)
-            with (self._folder / date.isoformat()).open("ab") as file, pa.ipc.new_stream(file, _SPOOLED) as stream:
-                stream.write_batch(batch)
+            try:
+                self._append(batch, self._folder / date.isoformat())
+            except OSError as error:
+                raise StorageError(
+                    f"cannot put the listing aside in {self._folder}: {error}; set TMPDIR to a disk with room",
+                    reason="disk_full",
+                ) from error
         self._waiting.clear()
         self._num_waiting = 0
+
+    def _append(self, batch: pa.RecordBatch, path: Path) -> None:
+        with path.open("ab") as file, pa.ipc.new_stream(file, _SPOOLED) as stream:
+            stream.write_batch(batch)
 
 
 def _write_dates(

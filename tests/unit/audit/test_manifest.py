@@ -1,6 +1,7 @@
 import datetime as dt
 import os
 import random
+import tempfile
 import tomllib
 
 import pyarrow as pa
@@ -359,6 +360,27 @@ def test_progress_counts_all_keys_listed_so_far(tmp_path):
     told = []
     index(archive_of(*(f"n/2026-11-20/c_06000{second}.jpg" for second in range(7))), tmp_path, progress=told.append)
     assert told == [3, 6, 7]
+
+
+def test_a_full_disk_for_the_listing_says_which_and_leaves_the_manifest_as_it_was(tmp_path, small_disk, monkeypatch):
+    index(archive_of("n/2026-11-20/c_060000.jpg"), tmp_path / "m")
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    keys = [
+        f"n/2026-11-20/c{camera}_{hour:02d}{minute:02d}00.jpg"
+        for camera in "abc"
+        for hour in range(24)
+        for minute in range(60)
+    ]
+    with pytest.raises(StorageError, match=r"cannot put the listing aside in .*small-disk.*; set TMPDIR"):
+        index(archive_of(*keys), tmp_path / "m")
+    assert read_manifest(str(tmp_path / "m"), Storage()).num_rows == 1
+
+
+def test_the_supplier_of_the_key_stays_where_the_gate_log_names_none(tmp_path):
+    gate_log = gate_log_of(tmp_path, "7,L1,,n,c,2026-11-20T06:00:00,2026-11-20T06:10:00")
+    key = "n/Acme/2026-11-20/c_060500.jpg"
+    _, rows = index(archive_of(key), tmp_path / "m", "{site}/{supplier}/{date}/{camera_id}_{time}.jpg", gate_log)
+    assert rows[key]["supplier"] == "Acme"
 
 
 def test_a_missing_archive_is_an_error_and_leaves_the_manifest_as_it_was(tmp_path):
