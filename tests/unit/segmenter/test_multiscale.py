@@ -70,3 +70,23 @@ def test_gradients_reach_every_parameter_and_the_text() -> None:
         # the same amount added to all keys of one query leaves its softmax as it is
         assert parameter.grad is not None
         assert parameter.grad.abs().max() > 0 or name.endswith("key.bias"), name
+
+
+@torch.no_grad()
+def test_each_window_adds_what_it_sees_of_the_text_and_the_windows_are_summed() -> None:
+    """Token by token and text row by text row; a grid that both windows divide needs no cutting."""
+    msm = MultiScale(8, 3, hidden=6, scales=(1, 2)).double()
+    tokens_1TE, text_CE = torch.randn(1, 16, 8).double(), torch.randn(3, 8).double()
+    reduced_1Dhw = msm.reduce(tokens_1TE).transpose(1, 2).reshape(1, 6, 4, 4)
+    total_1Dhw = torch.zeros(1, 6, 4, 4).double()
+    for path, scale in zip(msm.paths, (1, 2), strict=True):
+        looked_1Dhw = path.look(pool_exactly(reduced_1Dhw, scale))
+        added_1Dhw = looked_1Dhw.clone()
+        for y in range(4 // scale):
+            for x in range(4 // scale):
+                query_D = path.query(looked_1Dhw[0, :, y, x])
+                match_C = torch.stack([query_D @ path.key(row_E) / 6**0.5 for row_E in text_CE]).exp()
+                for share, row_E in zip(match_C / match_C.sum(), text_CE, strict=True):
+                    added_1Dhw[0, :, y, x] += share * path.value(row_E)
+        total_1Dhw += unpool_exactly(added_1Dhw, scale, (4, 4))
+    torch.testing.assert_close(msm(tokens_1TE, text_CE, (4, 4)), msm.encode(total_1Dhw))
