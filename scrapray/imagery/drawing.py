@@ -7,7 +7,7 @@ RGB from 0 to 1 until they reach a sprite; heights are in pixels, like the two o
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -181,6 +181,15 @@ class Sprite:
             height_HW=as_floats(cv2.warpAffine(self.height_HW, matrix, (new_w, new_h))) * np.float32(scale),
         )
 
+    def toned(self, gain: float) -> "Sprite":
+        """The same thing, darker or lighter."""
+        return replace(self, rgb_HW3=as_bytes(cv2.convertScaleAbs(self.rgb_HW3, alpha=gain)))
+
+    @property
+    def area_px(self) -> int:
+        """Pixels that the thing covers."""
+        return int(np.count_nonzero(self.alpha_HW))
+
     def _shrunk(self, scale: float) -> "Sprite":
         height, width = self.alpha_HW.shape
         size = (max(round(width * scale), 3), max(round(height * scale), 3))
@@ -292,7 +301,7 @@ class Canvas:
         """Points as cv2 takes them for sub-pixel drawing: from the corner of the canvas, in 1/16 px."""
         rows, columns = self.shape_hw
         origin = np.array([(columns - 1) / 2, (rows - 1) / 2])
-        return np.round((np.asarray(points_N2) + origin) * 16).astype(np.int32)
+        return np.asarray(np.round((np.asarray(points_N2) + origin) * 16), np.int32)
 
     def sprite(self, name: str, words: Sequence[str]) -> Sprite:
         """What has been built."""

@@ -110,7 +110,7 @@ def shade(rgb_HW3: Bytes, height_HW: Floats, gloss_HW: Bytes, light: Light) -> F
     glint *= glint
     rows, columns = height_HW.shape
     small = as_floats(cv2.resize(height_HW, ((columns + 1) // 2, (rows + 1) // 2)))
-    shadow = as_floats(cv2.resize(_cast_shadow(small / 2, light), (columns, rows)))
+    shadow = as_floats(cv2.resize(_cast_shadow(small * np.float32(0.5), light), (columns, rows)))
     direct = np.maximum(facing, 0) * (1 - 0.85 * shadow) * (1 - light.diffuse_frac)
     around = _gap_shade(height_HW, light.depth_px) * (0.45 + 0.55 * norm)
     amount = (direct + around * light.diffuse_frac) * light.exposure

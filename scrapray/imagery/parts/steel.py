@@ -206,7 +206,9 @@ def box(rng: Random, length_px: float, material: str | None = None, paint: str |
         canvas.height_HW -= np.maximum(side, 0) * np.float32(rng.uniform(0.15, 0.5))
     canvas.height_HW += np.abs(noise(rng, canvas.shape_hw, length_px / 3, 3)) * np.float32(length_px * 0.06)
     canvas.height_HW -= np.nanmin(canvas.height_HW[canvas.drawn]) - 1 if canvas.drawn.any() else 0
-    hole = canvas.polygon(_outline(rng, length_px * 0.4, width * 0.35, corners=5) + rng.uniform(-0.2, 0.2, 2) * width)
+    hole = canvas.polygon(
+        as_floats(_outline(rng, length_px * 0.4, width * 0.35, corners=5) + rng.uniform(-0.2, 0.2, 2) * width)
+    )
     canvas.tint(hole & canvas.drawn, DARK, 0)
     canvas.height_HW[hole] *= 0.2
     return canvas.sprite("box", skin.words)
@@ -321,7 +323,7 @@ def _outline(rng: Random, length_px: float, width_px: float, corners: int) -> Fl
     ring = np.stack([np.cos(turns), np.sin(turns)], 1)
     square = ring / np.abs(ring).max(1, keepdims=True)
     reach = rng.uniform(0.75, 1.0, (corners, 1))
-    return (square * reach * (length_px / 2, width_px / 2)).astype(np.float32)
+    return as_floats(square * reach * (length_px / 2, width_px / 2))
 
 
 def _curl(rng: Random, size_px: float) -> Floats:
@@ -339,7 +341,7 @@ def _treads(canvas: Canvas, pitch_px: float) -> Floats:
     v = (canvas.x_1W - canvas.y_H1) / pitch_px
     odd = (np.floor(u) + np.floor(v)) % 2 == 0
     across, along = np.where(odd, u, v) % 1 - 0.5, np.where(odd, v, u) % 1 - 0.5
-    return ((np.abs(across) < 0.12) & (np.abs(along) < 0.4)).astype(np.float32)
+    return as_floats((np.abs(across) < 0.12) & (np.abs(along) < 0.4))
 
 
 def _drill(rng: Random, canvas: Canvas, length_px: float, radius_px: float) -> None:

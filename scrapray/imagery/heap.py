@@ -1,0 +1,134 @@
+"""A truck bed and the heap in it, as what a camera above would see: per pixel colour, gloss, height and thing.
+
+Things are dropped one after another and lie on what is under them; where two cut into each other, the higher one
+shows. A snapshot of the four arrays is all that lighting, masks and truth need.
+"""
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from scrapray.imagery.drawing import (
+    Bytes,
+    Floats,
+    Random,
+    Sprite,
+    as_bytes,
+    as_floats,
+    mixed,
+    noise,
+    pick,
+    surface,
+    varied,
+)
+
+Objects = npt.NDArray[np.uint16]
+Corners = Sequence[tuple[float, float]]
+
+_WALL_HEIGHT_PX = 230.0
+_HIGHEST_PX = 200.0
+"""Nothing is dropped from higher, so that heaps stay within the walls."""
+
+
+class Heap:
+    """What lies in one truck bed.
+
+    Attributes:
+        rgb_HW3: Colour, uint8.
+        gloss_HW: 0 dull to 255 mirror, uint8.
+        height_HW: Height above the floor of the bed, px.
+        object_HW: Number of the thing that shows; 0 is the truck and the ground.
+        num_objects: Things dropped so far.
+    """
+
+    def __init__(self, rng: Random, shape_hw: tuple[int, int], bed_xy: Corners, scale: float) -> None:
+        """An empty bed.
+
+        Args:
+            rng: Source of chance.
+            shape_hw: Size of the picture, px.
+            bed_xy: Corners of the floor, clockwise; they may lie outside the picture.
+            scale: 1 for a 4K frame of the whole truck; sizes of walls and grain follow it.
+        """
+        outside_HW = _distance_outside(shape_hw, bed_xy)
+        self._inside_HW = outside_HW < 0
+        self._scale = scale
+        self.num_objects = 0
+        self.object_HW: Objects = np.zeros(shape_hw, np.uint16)
+        self.rgb_HW3, self.gloss_HW, self.height_HW = _empty_truck(rng, outside_HW, scale)
+
+    def drop(self, sprite: Sprite, x_px: float, y_px: float, *, rank: float = 0.55, lean: float = 0.0) -> int:
+        """Let a thing, already turned, fall with its middle at (x, y).
+
+        Args:
+            sprite: The thing.
+            x_px: Where it falls.
+            y_px: Where it falls.
+            rank: Share of the ground under it that it comes to lie above; the rest cuts into it.
+            lean: Rise per pixel along x, for things that lie askew.
+
+        Returns:
+            Its number in ``object_HW``.
+        """
+        self.num_objects += 1
+        rows, columns = sprite.alpha_HW.shape
+        top, left = round(y_px - rows / 2), round(x_px - columns / 2)
+        y0, x0 = max(top, 0), max(left, 0)
+        y1, x1 = min(top + rows, self.height_HW.shape[0]), min(left + columns, self.height_HW.shape[1])
+        if y0 >= y1 or x0 >= x1:
+            return self.num_objects
+        here, part = np.s_[y0:y1, x0:x1], np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
+        room = (sprite.alpha_HW[part] > 0) & self._inside_HW[here]
+        ground = self.height_HW[here][::3, ::3][room[::3, ::3]]
+        if ground.size == 0:
+            return self.num_objects
+        place = int(rank * (ground.size - 1))
+        base = min(float(np.partition(ground, place)[place]), _HIGHEST_PX * self._scale)
+        slope = (np.arange(x0, x1, dtype=np.float32) - np.float32(x_px)) * np.float32(lean)
+        height = sprite.height_HW[part] + (np.float32(base) + slope)
+        seen = room & (height > self.height_HW[here])
+        self.height_HW[here][seen] = height[seen]
+        self.rgb_HW3[here][seen] = sprite.rgb_HW3[part][seen]
+        self.gloss_HW[here][seen] = sprite.gloss_HW[part][seen]
+        self.object_HW[here][seen] = self.num_objects
+        return self.num_objects
+
+
+def _distance_outside(shape_hw: tuple[int, int], corners_xy: Corners) -> Floats:
+    """Distance to the outline of a convex polygon given clockwise; negative inside, mitred at the corners."""
+    y_H1 = np.arange(shape_hw[0], dtype=np.float32)[:, None]
+    x_1W = np.arange(shape_hw[1], dtype=np.float32)[None, :]
+    outside = np.full(shape_hw, -np.inf, np.float32)
+    for (x0, y0), (x1, y1) in zip(corners_xy, [*corners_xy[1:], corners_xy[0]], strict=True):
+        length = math.hypot(x1 - x0, y1 - y0)
+        across = np.float32((y1 - y0) / length), np.float32((x0 - x1) / length)
+        np.maximum(outside, (x_1W - np.float32(x0)) * across[0] + (y_H1 - np.float32(y0)) * across[1], out=outside)
+    return outside
+
+
+def _empty_truck(rng: Random, outside_HW: Floats, scale: float) -> tuple[Bytes, Bytes, Floats]:
+    """Floor, walls with their rims, and the ground beside the truck: colour, gloss and height."""
+    shape_hw = outside_HW.shape[0], outside_HW.shape[1]
+    floor = surface(rng, (shape_hw[0] // 2, shape_hw[1] // 2), pick(rng, ("rusty", "burnt", "painted")), "brown")
+    wall = surface(
+        rng, (shape_hw[0] // 2, shape_hw[1] // 2), "painted", pick(rng, ("red", "brown", "green", "grey", "blue"))
+    )
+    rgb = np.clip(cv2.resize(floor.rgb_HW3, shape_hw[::-1]) * (1 + 0.12 * noise(rng, shape_hw, 5, 1))[..., None], 0, 1)
+    height = as_floats(noise(rng, shape_hw, 60 * scale, 3) * np.float32(4 * scale))
+    wide = 100 * scale
+    is_wall, is_ground = (outside_HW >= 0) & (outside_HW < wide), outside_HW >= wide
+    rgb[is_wall] = cv2.resize(wall.rgb_HW3, shape_hw[::-1])[is_wall] * np.float32(0.8)
+    rim = np.abs(outside_HW - wide * 0.5) / (wide * 0.5)
+    height[is_wall] = (_WALL_HEIGHT_PX * scale * (0.82 + 0.18 * (rim > 0.55)))[is_wall]
+    concrete = mixed(
+        as_floats(np.broadcast_to(as_floats(varied(rng, (0.40, 0.37, 0.33))), (*shape_hw, 3))),
+        varied(rng, (0.28, 0.25, 0.22)),
+        np.clip(noise(rng, shape_hw, 300 * scale, 5) * 0.5 + 0.4, 0, 1),
+    )
+    rgb[is_ground] = concrete[is_ground]
+    height[is_ground] -= 200 * scale
+    gloss = np.where(is_ground, np.uint8(0), np.uint8(15))
+    return as_bytes((rgb * 255).astype(np.uint8)), gloss, height
