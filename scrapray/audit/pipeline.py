@@ -11,6 +11,7 @@ one run per process: after a failed one, Ray may not give its actors back to a s
 """
 
 import logging
+import math
 import os
 import re
 import socket
@@ -26,6 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 import ray.data
+from ray.data._internal.logical.operators import ListFiles
 from ray.data.checkpoint import CheckpointConfig
 from ray.exceptions import RayError
 
@@ -41,7 +43,10 @@ from scrapray.storage import Storage, join
 _LOCAL_CPUS = 8
 """Logical CPUs of a Ray that we start ourselves, at least: with one per stage and none left, Ray waits for ever."""
 _KNOCK_S = 5.0
+_CPUS_PER_FETCH = 0.5
+"""Unlike what an actor takes, or else Ray puts both stages into one and the actor waits for every frame."""
 _STAGES_BESIDE = ("read", "checkpoint filter", "write")
+"""What takes a CPU each beside fetching and segmenting."""
 _RAISED_AT_START = re.compile(r"^scrapray\.errors\.(\w+): (.+)$", re.MULTILINE)
 """Of an actor that cannot start, Ray gives no more than the text."""
 
@@ -90,22 +95,23 @@ def segment_frames(
     if num_done_before < ledger.num_total:
         connect(config.resources)
         _write_parquet(todo, _todo_uri(work_uri), storage)
-        with ledger.reported(progress), _own_errors(work_uri, storage):
-            _run(work_uri, storage=storage, bundle_uri=bundle_uri, card=card, config=config)
+        with ledger.reported(progress), _own_errors(work_uri, storage), _context(work_uri, storage, config.resources):
+            rows = plan(_todo_uri(work_uri), storage=storage, bundle_uri=bundle_uri, card=card, config=config)
+            write_checkpointed(rows, join(work_uri, "results"), storage)
     progress(ledger.num_done(), ledger.num_total)
     return SegmentSummary(
         num_total=ledger.num_total, num_done_before=num_done_before, seconds=time.monotonic() - started_s
     )
 
 
-def _run(work_uri: str, *, storage: Storage, bundle_uri: str, card: BundleCard, config: AuditConfig) -> None:
-    """The pipeline itself."""
+def plan(
+    todo_uri: str, *, storage: Storage, bundle_uri: str, card: BundleCard, config: AuditConfig
+) -> ray.data.Dataset:
+    """Rows of results for a to-do list, lazily. One row per frame all the way: tiles never leave an actor."""
     resources = config.resources
-    _set_context(work_uri, storage, resources)
-    filesystem, todo_path = storage.arrow(_todo_uri(work_uri))
-    _, results_path = storage.arrow(join(work_uri, "results"))
-    frames = (
-        ray.data.read_parquet(todo_path, filesystem=filesystem)
+    filesystem, path = storage.arrow(todo_uri)
+    return (
+        ray.data.read_parquet(path, filesystem=filesystem)
         .repartition(target_num_rows_per_block=resources.frames_per_block)
         .map_batches(
             partial(fetch, storage=storage),
@@ -113,6 +119,7 @@ def _run(work_uri: str, *, storage: Storage, bundle_uri: str, card: BundleCard, 
             batch_format="pyarrow",
             zero_copy_batch=True,
             compute=ray.data.TaskPoolStrategy(size=resources.download_tasks),
+            num_cpus=_CPUS_PER_FETCH,
         )
         .map_batches(
             Segment,
@@ -125,14 +132,25 @@ def _run(work_uri: str, *, storage: Storage, bundle_uri: str, card: BundleCard, 
             num_gpus=resources.gpus_per_actor,
         )
     )
+
+
+def write_checkpointed(rows: ray.data.Dataset, results_uri: str, storage: Storage) -> None:
+    """Write rows as they come, leaving out those whose frames the checkpoint of the context holds."""
+    source = rows._logical_plan.dag
+    while source.input_dependencies:
+        (source,) = source.input_dependencies
+    # From any other source Ray writes checkpoints and never reads them: a second run would write every row again.
+    assert isinstance(source, ListFiles), f"rows that come from {source.name} cannot be resumed"
+    filesystem, path = storage.arrow(results_uri)
     with warnings.catch_warnings():
-        # Ray only warns when it leaves the checkpoint out, and then a second run would write every row again.
-        warnings.filterwarnings("error", message=".*doesn't support checkpointing")
+        warnings.filterwarnings("error", message=".*doesn't support checkpointing")  # Ray goes on without one
         warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")  # a short night
-        frames.write_parquet(results_path, filesystem=filesystem)
+        rows.write_parquet(path, filesystem=filesystem)
 
 
-def _set_context(work_uri: str, storage: Storage, resources: ResourcesConfig) -> None:
+@contextmanager
+def _context(work_uri: str, storage: Storage, resources: ResourcesConfig) -> Iterator[None]:
+    """Settings of Ray Data for a run; the checkpoint is gone from them afterwards."""
     filesystem, path = storage.arrow(_checkpoint_uri(work_uri))
     checkpoint = CheckpointConfig(
         id_column="frame_id",
@@ -142,11 +160,15 @@ def _set_context(work_uri: str, storage: Storage, resources: ResourcesConfig) ->
     )
     checkpoint.checkpoint_actor_pool_max_size = 1
     context = ray.data.DataContext.get_current()
-    context.checkpoint_config = checkpoint
     context.execution_no_progress_timeout_s = resources.no_progress_timeout_s
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.raise_original_map_exception = True
+    context.checkpoint_config = checkpoint
+    try:
+        yield
+    finally:
+        context.checkpoint_config = None
 
 
 def connect(resources: ResourcesConfig) -> dict[str, float]:
@@ -206,7 +228,8 @@ def _cpus_per_actor(resources: ResourcesConfig) -> int:
 
 
 def _needed_cpus(resources: ResourcesConfig) -> int:
-    return resources.actors * _cpus_per_actor(resources) + resources.download_tasks + len(_STAGES_BESIDE)
+    fetching = math.ceil(resources.download_tasks * _CPUS_PER_FETCH)
+    return resources.actors * _cpus_per_actor(resources) + fetching + len(_STAGES_BESIDE)
 
 
 @contextmanager

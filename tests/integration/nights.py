@@ -24,8 +24,8 @@ CONFIG = AuditConfig(
 
 def noise_jpeg(seed: int, height_px: int = 150, width_px: int = 210) -> bytes:
     rng = np.random.default_rng(seed)
-    coarse = rng.integers(40, 215, (height_px // 10, width_px // 10, 3), dtype=np.uint8)
-    picture = coarse.repeat(10, axis=0).repeat(10, axis=1).astype(int) + rng.integers(-20, 20, (height_px, width_px, 1))
+    coarse = rng.integers(40, 215, (height_px // 10 + 1, width_px // 10 + 1, 3)).repeat(10, axis=0).repeat(10, axis=1)
+    picture = coarse[:height_px, :width_px] + rng.integers(-20, 20, (height_px, width_px, 1))
     buffer = io.BytesIO()
     Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
