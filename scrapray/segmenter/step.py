@@ -70,6 +70,7 @@ class StepReport:
 
 def make_optimizer(segmenter: Segmenter, config: OptimConfig) -> schedulefree.AdamWScheduleFree:
     """The optimizer of a segmenter, before it is wrapped for several processes; freezes a tower whose rate is 0."""
+    assert segmenter.text is not None, "training needs the text tower; load_for_training puts it back"
     if not config.lr_vision:
         segmenter.visual.requires_grad_(False)
     parts = {

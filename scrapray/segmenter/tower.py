@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import open_clip
 import torch
@@ -19,8 +19,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scrapray.errors import ConfigurationError, ModelError
-
-PositionResize = Literal["bilinear", "bicubic_antialias"]
 
 _SHAPE_KEYS = {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg"}
 
@@ -195,7 +193,7 @@ def _load_strictly(clip: nn.Module, path: Path) -> None:
         raise ModelError(f"{path}: weights do not fit the model: {' '.join(str(error).split())}") from error
 
 
-def resize_positions(positions_TD: Tensor, grid_hw: tuple[int, int], mode: PositionResize = "bilinear") -> Tensor:
+def resize_positions(positions_TD: Tensor, grid_hw: tuple[int, int]) -> Tensor:
     """Position embedding of a square grid, interpolated to another grid; the class token's row is kept.
 
     Reference: AnomalyCLIP's code (bilinear without antialias). open_clip's own loader is bicubic with antialias,
@@ -205,13 +203,11 @@ def resize_positions(positions_TD: Tensor, grid_hw: tuple[int, int], mode: Posit
     if grid_hw == (side, side):
         return positions_TD
     grid_1DHW = positions_TD[1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
-    resized_1DHW = F.interpolate(
-        grid_1DHW, grid_hw, mode=mode.partition("_")[0], align_corners=False, antialias=mode == "bicubic_antialias"
-    )
+    resized_1DHW = F.interpolate(grid_1DHW, grid_hw, mode="bilinear", align_corners=False)
     return torch.cat([positions_TD[:1], resized_1DHW.flatten(2)[0].T])
 
 
-def set_input_size(visual: VisionTransformer, input_px: int, mode: PositionResize = "bilinear") -> None:
+def set_input_size(visual: VisionTransformer, input_px: int) -> None:
     """Make the tower take square pictures of another size. Once, before an optimizer holds its parameters.
 
     Raises:
@@ -222,7 +218,7 @@ def set_input_size(visual: VisionTransformer, input_px: int, mode: PositionResiz
         raise ConfigurationError(f"input_px is {input_px}, must be a multiple of the tower's patch size {patch_px}")
     visual.grid_size = (input_px // patch_px,) * 2
     visual.image_size = (input_px, input_px)
-    resized_TD = resize_positions(visual.positional_embedding.detach(), visual.grid_size, mode)
+    resized_TD = resize_positions(visual.positional_embedding.detach(), visual.grid_size)
     visual.positional_embedding = nn.Parameter(resized_TD.clone())
 
 

@@ -15,6 +15,7 @@ from scrapray.errors import ConfigurationError, ModelError
 from scrapray.labels import SCRAP_CONTAMINANTS
 from scrapray.segmenter.bundle import load_bundle, load_for_training, read_card, save_bundle, sha256_of_file
 from scrapray.segmenter.model import Segmenter, prepare_tiles
+from scrapray.segmenter.step import OptimConfig, make_optimizer
 from tests.fixtures.pictures import make_tiny_segmenter
 
 NAMES = ("motor", "cable", "spray can")
@@ -261,3 +262,8 @@ def test_a_file_is_hashed_in_pieces_as_in_one(tmp_path: Path) -> None:
     path = tmp_path / "large"
     path.write_bytes(bytes(range(256)) * 10_000)
     assert sha256_of_file(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_bundle_loaded_for_scoring_cannot_be_trained_by_mistake(tiny_bundle: Path) -> None:
+    with pytest.raises(AssertionError, match="load_for_training"):
+        make_optimizer(load_bundle(tiny_bundle).model, OptimConfig())

@@ -8,7 +8,7 @@ import pytest
 import torch
 from open_clip.transformer import QuickGELU
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from scrapray.errors import ConfigurationError, ModelError
 from scrapray.segmenter.tower import (
@@ -150,14 +150,6 @@ def test_resized_positions_are_bilinear_between_pixel_centres() -> None:
     resized_TD = resize_positions(positions_TD, (5, 5))
     assert torch.equal(resized_TD[0], positions_TD[0])
     np.testing.assert_allclose(resized_TD[1:].reshape(5, 5, 2).numpy(), expected, atol=1e-12)
-
-
-def test_the_other_interpolation_is_open_clips_own() -> None:
-    positions_TD = torch.randn(17, 5)
-    grid = positions_TD[1:].reshape(1, 4, 4, 5).permute(0, 3, 1, 2)
-    expected = nn.functional.interpolate(grid, (3, 3), mode="bicubic", antialias=True, align_corners=False)
-    resized_TD = resize_positions(positions_TD, (3, 3), "bicubic_antialias")
-    assert torch.equal(resized_TD[1:], expected.permute(0, 2, 3, 1).reshape(9, 5))
 
 
 @torch.no_grad()
