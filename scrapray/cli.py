@@ -67,19 +67,21 @@ def draw(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; made when it is not there.")],
     loads: Annotated[int, typer.Option(min=1, help="Truck loads to draw.")] = 4,
     frames: Annotated[int, typer.Option(min=1, help="Frames of each load.")] = 6,
+    width: Annotated[int, typer.Option(min=320, help="Frame width in px; the height is 9/16 of it.")] = 3840,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same bytes.")] = 1,
 ) -> None:
     """Draw an archive of truck loads whose contents are known, to try an audit on.
 
-    Writes 4K frames, audit.toml for them, and truth.json: what was put where.
+    Writes JPEG frames, audit.toml for them, and truth.json: what is seen where.
 
     Example: [bold]scrapray draw demo/archive --loads 4 --frames 6 --seed 1[/]
     """
-    from scrapray.imagery.scenes import draw_archive
+    from scrapray.imagery.scenes import SceneSettings, draw_archive
     from scrapray.screen import progress
 
+    size = SceneSettings(width_px=width, height_px=width * 9 // 16)
     with progress("frames drawn") as report:
-        draw_archive(out, num_loads=loads, frames_per_load=frames, seed=seed, progress=report)
+        draw_archive(out, num_loads=loads, frames_per_load=frames, seed=seed, settings=size, progress=report)
     typer.echo(f"{loads} loads with {frames} frames each, their truth and audit.toml: {out}")
 
 

@@ -25,7 +25,7 @@ from scrapray.audit.nightly import AuditSummary
 COMMANDS = typer.main.get_command(cli.app).commands
 
 OPTIONS = {
-    "draw": ["--frames", "--loads", "--seed"],
+    "draw": ["--frames", "--loads", "--seed", "--width"],
     "index": ["--config", "--date"],
     "audit": ["--config", "--date", "--model"],
     "doctor": ["--archive", "--config", "--lake", "--model"],
