@@ -1,0 +1,109 @@
+"""An audit whose truth is known: drawn loads go through the whole main path, and what it says is held against them.
+
+<folder>/archive/part-<n>/   drawn frames and their truth, drawn once
+<folder>/manifest, /lake     the audit of them, which goes on where it was stopped
+"""
+
+import json
+import multiprocessing
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from scrapray.audit.manifest import index_archive
+from scrapray.audit.nightly import run_audit
+from scrapray.config import AuditConfig, read_config
+from scrapray.imagery.scenes import draw_archive
+from scrapray.segmenter.bundle import BundleCard, read_card
+from scrapray.statistics.contamination import calibrate_areas
+from scrapray.storage import Storage
+
+_LOADS_PER_PART = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RehearsedLoad:
+    """One drawn load: what was in it, and what the audit said.
+
+    Attributes:
+        true_frac: Contaminated share of the visible bed over all frames.
+        largest_px: Longest visible extent of a contaminant in any frame; 0 for a clean load.
+        row: Its row of ``schema.LOADS``.
+    """
+
+    true_frac: float
+    largest_px: float
+    row: Mapping[str, Any]
+
+
+def rehearse(
+    folder: Path, model_uri: str, *, num_loads: int, frames_per_load: int, seed: int, workers: int = 2
+) -> list[RehearsedLoad]:
+    """Draw loads, audit them, and pair what was drawn with what was said.
+
+    Args:
+        folder: Keeps everything; called again, finished parts are not done again. One folder for each set of loads.
+        model_uri: A bundle, see ``run_audit``.
+        num_loads: Loads to draw, rounded up to whole parts of four; half of them hold contaminants.
+        frames_per_load: Frames of each.
+        seed: Of the first part; the others follow it.
+        workers: Processes that draw.
+    """
+    archive, manifest, lake = (str(folder / name) for name in ("archive", "manifest", "lake"))
+    parts = [folder / "archive" / f"part-{number}" for number in range(-(-num_loads // _LOADS_PER_PART))]
+    # Spawned, since a process that holds torch and Ray must not be forked.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(partial(_draw_part, frames_per_load=frames_per_load), parts, range(seed, seed + len(parts))))
+    config = _settings(parts[0] / "audit.toml")
+    index_archive(archive, manifest, storage=Storage(), archive=config.archive)
+    summary = run_audit(manifest, lake, model_uri, config=config)
+    rows = {(row["site"], row["load_id"]): row for row in summary.loads}
+    return [
+        RehearsedLoad(
+            true_frac=truth["contamination_frac"],
+            largest_px=max(found["largest_px"] for found in truth["classes"].values()),
+            row=rows[truth["site"], truth["load_id"]],
+        )
+        for truth in _truths(parts)
+    ]
+
+
+def calibrate_bundle(folder: Path, loads: Sequence[RehearsedLoad]) -> BundleCard:
+    """Write the segmenter's error in area, as these loads show it, into the card of its bundle.
+
+    Args:
+        folder: Of the bundle.
+        loads: Rehearsed with it; not to be used again to judge the intervals.
+
+    Raises:
+        ValueError: There are too few loads.
+    """
+    calibration = calibrate_areas(
+        [load.row["contamination_frac"] for load in loads], [load.true_frac for load in loads]
+    )
+    card = read_card(folder)
+    card = replace(card, metrics={**card.metrics, "area_calibration": calibration.as_dict()})
+    (folder / "card.json").write_text(card.to_json(), encoding="utf-8")
+    return card
+
+
+def _draw_part(folder: Path, seed: int, *, frames_per_load: int) -> None:
+    """Draw some loads of a site of their own; a part with its truth is finished."""
+    if not (folder / "truth.json").exists():
+        draw_archive(
+            folder, num_loads=_LOADS_PER_PART, frames_per_load=frames_per_load, seed=seed, site=f"yard-{folder.name}"
+        )
+
+
+def _settings(path: Path) -> AuditConfig:
+    """Settings that were drawn with the loads; keys begin with the name of their part."""
+    config = read_config(path)
+    return replace(config, archive=replace(config.archive, key_pattern="{part}/" + config.archive.key_pattern))
+
+
+def _truths(parts: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    for part in parts:
+        yield from json.loads((part / "truth.json").read_text(encoding="utf-8"))["loads"]

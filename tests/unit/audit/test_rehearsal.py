@@ -1,0 +1,65 @@
+import shutil
+
+import pytest
+
+from benchmarks import drawn_loads
+from scrapray.audit.nightly import calibration_of
+from scrapray.audit.rehearsal import RehearsedLoad, calibrate_bundle
+from scrapray.segmenter.bundle import load_bundle
+
+
+def rehearsed(largest_px, verdict, *, true_frac=0.0, predicted=0.0, low=0.0, high=0.001):
+    row = {
+        "site": "yard-part-0",
+        "load_id": "L1",
+        "verdict": verdict,
+        "verdict_reason": "because",
+        "contamination_frac": predicted,
+        "contamination_low": low,
+        "contamination_high": high,
+    }
+    return RehearsedLoad(true_frac=true_frac, largest_px=largest_px, row=row)
+
+
+def test_a_calibrated_bundle_still_loads_and_has_its_error_in_the_card(tiny_bundle, tmp_path):
+    folder = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    calibrate_bundle(folder, [rehearsed(80, "review", true_frac=0.002, predicted=0.001)] * 40)
+    calibration = calibration_of(load_bundle(folder).card)
+    assert calibration is not None
+    assert calibration.residuals[0] == pytest.approx(0.646627)
+
+
+def test_too_few_loads_leave_the_card_as_it_was(tiny_bundle, tmp_path):
+    folder = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    with pytest.raises(ValueError, match="3 loads, needs 39 or more"):
+        calibrate_bundle(folder, [rehearsed(0, "accept")] * 3)
+    assert calibration_of(load_bundle(folder).card) is None
+
+
+def test_the_benchmark_counts_verdicts_by_what_was_drawn(capsys):
+    loads = [rehearsed(100, "reject"), rehearsed(59, "accept"), rehearsed(0, "review"), rehearsed(0, "accept")]
+    drawn_loads.print_confusion(loads)
+    counts = [line.split()[-3:] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert counts == [["0", "0", "1"], ["1", "0", "0"], ["1", "1", "0"]]
+
+
+@pytest.mark.parametrize(
+    ("loads", "holds"),
+    [
+        ([rehearsed(60, "review")] * 9 + [rehearsed(60, "accept")], True),
+        ([rehearsed(60, "review")] * 8 + [rehearsed(60, "accept")] * 2, False),
+        ([rehearsed(0, "accept")] * 85 + [rehearsed(0, "review")] * 15, True),
+        ([rehearsed(0, "accept")] * 84 + [rehearsed(0, "review")] * 16, False),
+        ([rehearsed(0, "accept")] * 9 + [rehearsed(0, "accept", low=None)], True),
+        ([rehearsed(59, "accept", true_frac=0.002)] * 2 + [rehearsed(0, "accept")] * 8, False),
+    ],
+)
+def test_the_benchmark_fails_when_a_share_does_not_hold(loads, holds):
+    assert drawn_loads.print_shares(loads) is holds
+
+
+def test_the_benchmark_names_every_load_that_was_judged_wrongly(capsys):
+    drawn_loads.print_faults([rehearsed(0, "reject"), rehearsed(70, "accept"), rehearsed(30, "accept")])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert "largest 0 px, 0.0000%; said reject (because)" in lines[0]
