@@ -81,18 +81,16 @@ def expose(rng: Random, camera: Camera, lit_HW3: Floats) -> bytes:
         The JPEG file.
     """
     rows, columns = lit_HW3.shape[:2]
-    seen = as_floats(cv2.GaussianBlur(lit_HW3, (0, 0), camera.blur_px))
     y_H1 = np.linspace(-1, 1, rows, dtype=np.float32)[:, None]
     x_1W = np.linspace(-1, 1, columns, dtype=np.float32)[None, :]
-    gain = (1 - np.float32(camera.vignette / 2) * (y_H1**2 + x_1W**2)) * np.float32(rng.normal(1, 0.03))
-    grain = rng.standard_normal((rows, columns), np.float32)
-    color = as_floats(cv2.resize(rng.standard_normal((rows // 2, columns // 2, 3), np.float32), (columns, rows)))
-    seen *= ((1 - camera.haze) * gain)[..., None]
-    seen += np.float32(camera.haze * 0.6)
-    level = np.sqrt(np.maximum(seen[..., 1], 0.02)) * np.float32(camera.noise * 1.4)
-    seen += (grain * level)[..., None]
-    seen += color * (level * np.float32(0.8))[..., None]
-    picture_HW3 = (np.clip(seen, 0, 1) * 255).astype(np.uint8)
+    gain = (1 - camera.vignette / 2 * (y_H1**2 + x_1W**2)) * ((1 - camera.haze) * float(rng.normal(1, 0.03)))
+    seen = cv2.multiply(cv2.GaussianBlur(lit_HW3, (0, 0), camera.blur_px), cv2.merge([gain] * 3))
+    seen = as_floats(seen) + np.float32(0.6 * camera.haze)
+    level = np.sqrt(np.maximum(seen[..., 1], 0.02)) * np.float32(1.4 * camera.noise)
+    grain = cv2.merge([rng.standard_normal((rows, columns), np.float32)] * 3)
+    color = rng.standard_normal(((rows + 2) // 3, (columns + 2) // 3, 3), np.float32) * np.float32(0.6)
+    grain = cv2.multiply(cv2.add(grain, cv2.resize(color, (columns, rows))), cv2.merge([level] * 3))
+    picture_HW3 = cv2.convertScaleAbs(np.maximum(seen + as_floats(grain), 0), alpha=255)
     quality = [cv2.IMWRITE_JPEG_QUALITY, camera.jpeg_quality]
     return bytes(cv2.imencode(".jpg", cv2.cvtColor(picture_HW3, cv2.COLOR_RGB2BGR), quality)[1])
 

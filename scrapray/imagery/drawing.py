@@ -19,7 +19,7 @@ Flags = npt.NDArray[np.bool_]
 Color = tuple[float, float, float]
 Random = np.random.Generator
 
-RUST: tuple[Color, ...] = ((0.36, 0.22, 0.14), (0.45, 0.27, 0.16), (0.28, 0.20, 0.16), (0.52, 0.34, 0.20))
+RUST: tuple[Color, ...] = ((0.34, 0.23, 0.17), (0.41, 0.28, 0.19), (0.27, 0.21, 0.18), (0.46, 0.33, 0.22))
 STEEL: Color = (0.47, 0.47, 0.47)
 ZINC: Color = (0.60, 0.62, 0.63)
 DIRT: Color = (0.30, 0.27, 0.23)
@@ -63,7 +63,8 @@ def noise(rng: Random, shape_hw: tuple[int, int], cell_px: float, octaves: int =
 
 def mixed(below_HW3: Floats, above: Color | Floats, share_HW: Floats) -> Floats:
     """One colour over another, by a share from 0 to 1 per pixel."""
-    return below_HW3 + (as_floats(above) - below_HW3) * share_HW[..., None]
+    share_HW3 = cv2.merge([np.ascontiguousarray(share_HW, np.float32)] * 3)
+    return as_floats(cv2.multiply(as_floats(above) - below_HW3, share_HW3)) + below_HW3
 
 
 def step(field_HW: Floats, edge: float, softness: float = 0.15) -> Floats:
@@ -127,7 +128,9 @@ def surface(
         kept = step(-(broad + fine * 0.4), worn * 2.4 - 1.7, 0.12 if material == "painted" else 0.6)
         rgb = mixed(rust, base, kept)
         gloss = shine * kept
-    dirty = np.clip(0.25 + 0.35 * noise(rng, shape_hw, size / 2, 4), 0, 0.8) * rng.uniform(0.3, 1)
+    streaks = noise(rng, (shape_hw[0], max(shape_hw[1] // 20, 2)), 3, 2)
+    fine += 0.7 * as_floats(cv2.resize(streaks, shape_hw[::-1]))
+    dirty = np.clip(0.3 + 0.35 * noise(rng, shape_hw, size / 2, 4), 0, 0.8) * rng.uniform(0.3, 1)
     rgb = mixed(rgb, varied(rng, DIRT), dirty) * (1 + 0.10 * fine)[..., None]
     return Surface(rgb.astype(np.float32), gloss * (1 - dirty), words)
 
@@ -171,14 +174,14 @@ class Sprite:
                 [sin, cos, (new_h - 1 - (width - 1) * sin - (height - 1) * cos) / 2],
             ]
         )
-        rgba = as_bytes(cv2.warpAffine(np.dstack([self.rgb_HW3, self.gloss_HW]), matrix, (new_w, new_h)))
-        return Sprite(
-            name=self.name,
-            words=self.words,
-            rgb_HW3=rgba[..., :3],
-            gloss_HW=rgba[..., 3],
-            alpha_HW=as_bytes(cv2.warpAffine(self.alpha_HW, matrix, (new_w, new_h), flags=cv2.INTER_NEAREST)),
-            height_HW=as_floats(cv2.warpAffine(self.height_HW, matrix, (new_w, new_h))) * np.float32(scale),
+        size = (new_w, new_h)
+        cover = cv2.warpAffine(self.alpha_HW, matrix, size)
+        return replace(
+            self,
+            rgb_HW3=as_bytes(cv2.warpAffine(self.rgb_HW3, matrix, size)),
+            gloss_HW=as_bytes(cv2.warpAffine(self.gloss_HW, matrix, size)),
+            alpha_HW=as_bytes(cv2.threshold(cover, 127, 255, cv2.THRESH_BINARY)[1]),
+            height_HW=as_floats(cv2.warpAffine(self.height_HW, matrix, size)) * np.float32(scale),
         )
 
     def toned(self, gain: float) -> "Sprite":
@@ -194,9 +197,8 @@ class Sprite:
         height, width = self.alpha_HW.shape
         size = (max(round(width * scale), 3), max(round(height * scale), 3))
         cover = cv2.resize(self.alpha_HW, size, interpolation=cv2.INTER_AREA)
-        return Sprite(
-            name=self.name,
-            words=self.words,
+        return replace(
+            self,
             rgb_HW3=as_bytes(cv2.resize(self.rgb_HW3, size, interpolation=cv2.INTER_AREA)),
             alpha_HW=np.where(cover >= 100, np.uint8(255), np.uint8(0)),
             height_HW=as_floats(cv2.resize(self.height_HW, size, interpolation=cv2.INTER_AREA)) * np.float32(scale),
@@ -306,10 +308,13 @@ class Canvas:
     def sprite(self, name: str, words: Sequence[str]) -> Sprite:
         """What has been built."""
         drawn = self.drawn
+        rgb_HW3 = as_bytes((np.clip(self.rgb_HW3, 0, 1) * 255).astype(np.uint8))
+        # The colour goes on for a pixel beyond the outline, so that turning mixes no black into the rim.
+        beyond_HW3 = cv2.dilate(np.where(drawn[..., None], rgb_HW3, np.uint8(0)), np.ones((3, 3), np.uint8))
         return Sprite(
             name=name,
             words=tuple(words),
-            rgb_HW3=(np.clip(self.rgb_HW3, 0, 1) * 255).astype(np.uint8),
+            rgb_HW3=np.where(drawn[..., None], rgb_HW3, as_bytes(beyond_HW3)),
             alpha_HW=np.where(drawn, np.uint8(255), np.uint8(0)),
             height_HW=np.where(drawn, np.maximum(self.height_HW, 0.5), 0).astype(np.float32),
             gloss_HW=(np.clip(self.gloss_HW, 0, 1) * 255).astype(np.uint8),

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scrapray.imagery.drawing import (
+    DIRT,
     Bytes,
     Floats,
     Random,
@@ -89,11 +90,14 @@ class Heap:
         base = min(float(np.partition(ground, place)[place]), _HIGHEST_PX * self._scale)
         slope = (np.arange(x0, x1, dtype=np.float32) - np.float32(x_px)) * np.float32(lean)
         height = sprite.height_HW[part] + (np.float32(base) + slope)
-        seen = room & (height > self.height_HW[here])
-        self.height_HW[here][seen] = height[seen]
-        self.rgb_HW3[here][seen] = sprite.rgb_HW3[part][seen]
-        self.gloss_HW[here][seen] = sprite.gloss_HW[part][seen]
-        self.object_HW[here][seen] = self.num_objects
+        seen = (room & (height > self.height_HW[here])).view(np.uint8)
+        for mine, its in (
+            (self.height_HW, height),
+            (self.rgb_HW3, sprite.rgb_HW3[part]),
+            (self.gloss_HW, sprite.gloss_HW[part]),
+        ):
+            cv2.copyTo(its, seen, mine[here])
+        self.object_HW[here][seen.view(bool)] = self.num_objects
         return self.num_objects
 
 
@@ -112,23 +116,26 @@ def _distance_outside(shape_hw: tuple[int, int], corners_xy: Corners) -> Floats:
 def _empty_truck(rng: Random, outside_HW: Floats, scale: float) -> tuple[Bytes, Bytes, Floats]:
     """Floor, walls with their rims, and the ground beside the truck: colour, gloss and height."""
     shape_hw = outside_HW.shape[0], outside_HW.shape[1]
-    floor = surface(rng, (shape_hw[0] // 2, shape_hw[1] // 2), pick(rng, ("rusty", "burnt", "painted")), "brown")
-    wall = surface(
-        rng, (shape_hw[0] // 2, shape_hw[1] // 2), "painted", pick(rng, ("red", "brown", "green", "grey", "blue"))
-    )
-    rgb = np.clip(cv2.resize(floor.rgb_HW3, shape_hw[::-1]) * (1 + 0.12 * noise(rng, shape_hw, 5, 1))[..., None], 0, 1)
-    height = as_floats(noise(rng, shape_hw, 60 * scale, 3) * np.float32(4 * scale))
-    wide = 100 * scale
-    is_wall, is_ground = (outside_HW >= 0) & (outside_HW < wide), outside_HW >= wide
-    rgb[is_wall] = cv2.resize(wall.rgb_HW3, shape_hw[::-1])[is_wall] * np.float32(0.8)
-    rim = np.abs(outside_HW - wide * 0.5) / (wide * 0.5)
-    height[is_wall] = (_WALL_HEIGHT_PX * scale * (0.82 + 0.18 * (rim > 0.55)))[is_wall]
-    concrete = mixed(
-        as_floats(np.broadcast_to(as_floats(varied(rng, (0.40, 0.37, 0.33))), (*shape_hw, 3))),
-        varied(rng, (0.28, 0.25, 0.22)),
-        np.clip(noise(rng, shape_hw, 300 * scale, 5) * 0.5 + 0.4, 0, 1),
-    )
+    height = noise(rng, shape_hw, 60 * scale, 3) * np.float32(4 * scale)
+    rgb = _large_surface(rng, shape_hw, pick(rng, ("rusty", "burnt", "painted")), "brown", scale)
+    wall = _large_surface(rng, shape_hw, "painted", pick(rng, ("red", "brown", "green", "grey", "blue")), scale)
+    wide = 90 * scale
+    bent_HW = outside_HW + noise(rng, shape_hw, 500 * scale, 3) * np.float32(9 * scale)
+    is_wall, is_ground = (outside_HW >= 0) & (bent_HW < wide), bent_HW >= wide
+    rgb[is_wall] = wall[is_wall]
+    rim = (bent_HW > wide * 0.25) & (bent_HW < wide * 0.9)
+    height[is_wall] += (_WALL_HEIGHT_PX * scale * (0.75 + 0.25 * rim))[is_wall]
+    concrete = varied(rng, (0.36, 0.33, 0.29)) + 0.05 * noise(rng, shape_hw, 300 * scale, 6)[..., None]
     rgb[is_ground] = concrete[is_ground]
-    height[is_ground] -= 200 * scale
+    height[is_ground] -= 150 * scale
+    rgb *= (1 + 0.12 * noise(rng, shape_hw, 5, 1))[..., None]
     gloss = np.where(is_ground, np.uint8(0), np.uint8(15))
-    return as_bytes((rgb * 255).astype(np.uint8)), gloss, height
+    return as_bytes((np.clip(rgb, 0, 1) * 255).astype(np.uint8)), gloss, height
+
+
+def _large_surface(rng: Random, shape_hw: tuple[int, int], material: str, paint: str, scale: float) -> Floats:
+    """Colour of a worn surface as large as the picture, drawn at a third of its resolution. Shape (H, W, 3)."""
+    small_hw = (shape_hw[0] // 3 + 1, shape_hw[1] // 3 + 1)
+    worn = surface(rng, small_hw, material, paint, wear=rng.uniform(0.3, 0.7)).rgb_HW3
+    dirt = np.clip(0.5 + 0.5 * noise(rng, small_hw, 200 * scale, 5), 0.1, 0.9)
+    return as_floats(cv2.resize(mixed(worn, varied(rng, DIRT), dirt), shape_hw[::-1]))

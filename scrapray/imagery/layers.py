@@ -47,11 +47,12 @@ _GRAB_COVER = 1.5
 _GRAB_REACH = 0.2
 
 
-def draw_stock(rng: Random, scale: float, number: int = 72) -> tuple[Sprite, ...]:
+def draw_stock(rng: Random, scale: float, number: int = 100) -> tuple[Sprite, ...]:
     """The parts of one load, each to be used many times: every load has its own mix of them."""
     weights = np.array([often for often, _ in _MIX.values()]) * rng.gamma(0.8, 1, len(_MIX))
     names = rng.choice(list(_MIX), number, p=weights / weights.sum())
-    return tuple(parts.draw_part(name, rng, _MIX[name][1] * rng.lognormal(0, 0.3) * scale) for name in names)
+    drawn = [parts.draw_part(name, rng, _MIX[name][1] * rng.lognormal(0, 0.3) * scale) for name in names]
+    return tuple(sprite.toned(rng.uniform(0.65, 1.15)) for sprite in drawn for _ in range(2))
 
 
 class Loader:
@@ -93,12 +94,12 @@ class Loader:
 
     def add_window(self, specials: list[Placed], side_px: int, cover: float) -> None:
         """One layer over a square window of the bed."""
-        self._drop_all(specials, lambda: self._rng.uniform(0, side_px, 2), cover * side_px**2)
+        self._drop_all(specials, lambda: self._rng.uniform(0, side_px, 2), cover * side_px**2, last=0.85)
 
-    def _drop_all(self, specials: list[Placed], place: Callable[[], Pair], area_px: float) -> None:
-        """Drop parts until they could cover this area once, and the specials among the later of them."""
+    def _drop_all(self, specials: list[Placed], place: Callable[[], Pair], area_px: float, last: float = 0.7) -> None:
+        """Drop parts until they could cover this area once, and the specials among the last of them."""
         rng = self._rng
-        falls = [(rng.uniform(0.55, 1), partial(self._drop_special, *special)) for special in specials]
+        falls = [(rng.uniform(last, 1), partial(self._drop_special, *special)) for special in specials]
         while area_px > 0:
             sprite = self._stock[rng.integers(len(self._stock))]
             area_px -= 0.65 * sprite.area_px
@@ -107,9 +108,9 @@ class Loader:
             fall()
 
     def _drop_part(self, sprite: Sprite, x_px: float, y_px: float) -> None:
-        """One part from the stock, turned, a little smaller or larger, darker or lighter than the last of its kind."""
+        """One part from the stock, turned, a little smaller or larger than it was drawn."""
         rng = self._rng
-        turned = sprite.turned(rng.uniform(0, 2 * math.pi), rng.uniform(0.65, 1.1)).toned(rng.uniform(0.7, 1.15))
+        turned = sprite.turned(rng.uniform(0, 2 * math.pi), rng.uniform(0.65, 1.1))
         self._heap.drop(turned, x_px, y_px, lean=rng.normal(0, 0.05))
 
     def _drop_special(self, name: str, length_px: float, x_px: float, y_px: float) -> None:

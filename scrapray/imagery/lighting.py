@@ -44,7 +44,7 @@ def random_light(rng: Random) -> Light:
         elevation_rad=rng.uniform(0.6, 1.15),
         diffuse_frac=rng.uniform(0.35, 0.7),
         tint=(1 + warmth, 1 + rng.uniform(-0.01, 0.03), 1 - warmth),
-        exposure=rng.uniform(1.25, 1.6),
+        exposure=rng.uniform(1.2, 1.7),
         depth_px=rng.uniform(30, 60),
     )
 
@@ -98,22 +98,21 @@ def shade(rgb_HW3: Bytes, height_HW: Floats, gloss_HW: Bytes, light: Light) -> F
     Returns:
         Lit colours, float32 (H, W, 3), 0 to about 1, not clipped.
     """
-    slope_x = _slope(height_HW, axis=1)
-    slope_y = _slope(height_HW, axis=0)
+    slope_x, slope_y = _slope(height_HW, axis=1), _slope(height_HW, axis=0)
     norm = 1 / np.sqrt(1 + slope_x**2 + slope_y**2)
-    flat = math.cos(light.elevation_rad)
-    lamp = (flat * math.cos(light.azimuth_rad), flat * math.sin(light.azimuth_rad), math.sin(light.elevation_rad))
-    facing = (lamp[2] - slope_x * lamp[0] - slope_y * lamp[1]) * norm
-    half = np.array([lamp[0], lamp[1], lamp[2] + 1]) / math.sqrt(2 + 2 * lamp[2])
-    glint = np.maximum((half[2] - slope_x * half[0] - slope_y * half[1]) * norm, 0)
-    glint = glint**8
-    glint *= glint
+    flat, up = math.cos(light.elevation_rad), math.sin(light.elevation_rad)
+    toward_x, toward_y = math.cos(light.azimuth_rad) * flat, math.sin(light.azimuth_rad) * flat
+    uphill = slope_x * toward_x + slope_y * toward_y
+    facing = np.maximum((up - uphill) * norm, 0)
+    glint = np.maximum((up + 1 - uphill) * norm * (1 / math.sqrt(2 + 2 * up)), 0)
+    for _ in range(4):
+        glint *= glint
     rows, columns = height_HW.shape
-    small = as_floats(cv2.resize(height_HW, ((columns + 1) // 2, (rows + 1) // 2)))
-    shadow = as_floats(cv2.resize(_cast_shadow(small * np.float32(0.5), light), (columns, rows)))
-    direct = np.maximum(facing, 0) * (1 - 0.85 * shadow) * (1 - light.diffuse_frac)
+    half = as_floats(cv2.resize(height_HW, ((columns + 1) // 2, (rows + 1) // 2))) * np.float32(0.5)
+    lamp_left = 1 - 0.85 * as_floats(cv2.resize(_cast_shadow(half, light), (columns, rows)))
     around = _gap_shade(height_HW, light.depth_px) * (0.45 + 0.55 * norm)
-    amount = (direct + around * light.diffuse_frac) * light.exposure
-    shine = glint * gloss_HW * ((1 - 0.8 * shadow) * around * (0.5 * light.exposure / 255))
-    lit = rgb_HW3 * (amount / 255).astype(np.float32)[..., None] + shine.astype(np.float32)[..., None]
-    return as_floats(lit * as_floats(light.tint))
+    amount = facing * lamp_left * (1 - light.diffuse_frac) + around * light.diffuse_frac
+    shine = glint * lamp_left * around * gloss_HW * np.float32(0.5 / 255)
+    lit_HW3 = cv2.multiply(rgb_HW3, cv2.merge([amount] * 3), scale=1 / 255, dtype=cv2.CV_32F)
+    lit_HW3 = as_floats(cv2.add(lit_HW3, cv2.merge([shine] * 3)))
+    return lit_HW3 * as_floats([part * light.exposure for part in light.tint])

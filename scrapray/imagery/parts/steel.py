@@ -33,7 +33,7 @@ def worn_surface(rng: Random, canvas: Canvas, material: str | None, paint: str |
 def ragged_ends(rng: Random, canvas: Canvas, length_px: float) -> None:
     """Cut both ends a little askew, as shears and torches do."""
     for side in (-1, 1):
-        lean, rough = rng.normal(0, 0.15), noise(rng, (canvas.shape_hw[0], 1), 12)
+        lean, rough = rng.normal(0, 0.15), noise(rng, (canvas.shape_hw[0], 1), 30, 2)
         limit = length_px / 2 - abs(lean) * canvas.shape_hw[0] / 2 + lean * canvas.y_H1 + rough * length_px * 0.008
         canvas.cut(side * canvas.x_1W > limit)
 
@@ -221,14 +221,10 @@ def turnings(rng: Random, length_px: float, material: str | None = None, paint: 
     kind = material or str(rng.choice(["bare", "rusty", "burnt"], p=(0.6, 0.3, 0.1)))
     skin = worn_surface(rng, canvas, kind, paint)
     shiny = Surface(np.clip(skin.rgb_HW3 * 1.35, 0, 1), np.clip(skin.gloss_HW + 0.3, 0, 1), skin.words)
-    radius = max(length_px * 0.007, 0.8)
-    for layer in range(int(rng.integers(18, 30))):
-        curl = rng.uniform(0.03, 0.13) * length_px
-        at = rng.normal(0, 0.2, 2) * (length_px, width)
-        path = _curl(rng, curl) + at
-        canvas.stroke(
-            path.astype(np.float32), radius, shiny if layer % 2 else skin, z_px=layer * radius * 0.7, levels=2
-        )
+    radius = max(length_px * rng.uniform(0.002, 0.005), 0.6)
+    for layer in range(int(rng.integers(45, 80))):
+        path = _curl(rng, rng.uniform(0.02, 0.09) * length_px) + rng.normal(0, 0.17, 2) * (length_px, width)
+        canvas.stroke(as_floats(path), radius, shiny if layer % 3 == 0 else skin, z_px=layer * radius * 0.4, levels=2)
     return canvas.sprite("turnings", skin.words)
 
 
@@ -327,11 +323,11 @@ def _outline(rng: Random, length_px: float, width_px: float, corners: int) -> Fl
 
 
 def _curl(rng: Random, size_px: float) -> Floats:
-    """One curl of swarf: a spiral or a run of loops."""
-    turns = np.linspace(0, rng.uniform(3, 14), 30) + rng.uniform(0, 6)
-    drift = rng.normal(0, 0.25, 2) * size_px
-    swing = size_px * np.linspace(rng.uniform(0.3, 1), 1, 30) * 0.6
-    run = np.linspace(-1, 1, 30)[:, None] * drift * 2
+    """One curl of swarf: a bow, a spiral or a long run of loops."""
+    turns = np.linspace(0, rng.uniform(2, 22), 48) + rng.uniform(0, 6)
+    drift = rng.normal(0, 0.8, 2) * size_px
+    swing = size_px * np.linspace(rng.uniform(0.2, 1), rng.uniform(0.5, 1), 48) * rng.uniform(0.3, 0.7)
+    run = np.linspace(-1, 1, 48)[:, None] * drift * 2
     return as_floats(np.stack([np.cos(turns), np.sin(turns)], 1) * swing[:, None] + run)
 
 
