@@ -51,9 +51,15 @@ def test_a_tile_is_scored_alone_as_in_a_batch(segmenter: Segmenter) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_scores_are_the_weighted_mean_of_the_training_maps(share: float, tmp_path: Path) -> None:
-    segmenter = make_tiny_segmenter(tmp_path, similarity_share=share, gaussian_sigma_px=0.0, binarisation="marginal")
+    segmenter = make_tiny_segmenter(
+        tmp_path,
+        similarity_share=share,
+        gaussian_sigma_px=0.0,
+        binarisation="marginal",
+        msm_stage_weights=(1.0, 2.0, 3.0, 4.0),
+    )
     similarity, multiscale = segmenter.eval()(tiles(2), 20)
-    weights = (0.1, 0.1, 0.1, 0.7)
+    weights = (0.1, 0.2, 0.3, 0.4)
     mixed_NCHW = share * similarity.mean(dim=0) + (1 - share) * sum(
         weight * maps for weight, maps in zip(weights, multiscale, strict=True)
     )
