@@ -61,11 +61,11 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):
         # Sixteen bits: Pillow's own conversion to 8 bits cuts everything above 255 off.
         grey_HW = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
         return np.repeat(grey_HW[:, :, None], 3, axis=2)
     if "transparency" in image.info:
         image = image.convert("RGBA")
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
