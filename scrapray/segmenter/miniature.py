@@ -28,6 +28,7 @@ from scrapray.config import sha256_of
 from scrapray.errors import ModelError
 from scrapray.imagery.things import NAMES, draw_thing
 from scrapray.labels import ANY_CONTAMINANT_PROMPT, STEEL_PROMPT
+from scrapray.segmenter.bundle import sha256_of_file
 from scrapray.segmenter.tower import ClipConfig, new_clip, save_clip
 
 MINIATURE = ClipConfig(
@@ -221,6 +222,7 @@ def train_miniature_clip(
         "names": list(NAMES),
         "zero_shot": asdict(reached) | {"name_chance": 1 / reached.num_names, "steel_chance": 0.5},
         "training": asdict(training),
+        "weights_sha256": sha256_of_file(bundle_dir / "weights.safetensors"),
     }
     (bundle_dir / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return reached

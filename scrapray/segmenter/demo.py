@@ -1,0 +1,301 @@
+"""The demo bundle: a small CLIP finetuned by the paper's recipe on drawn scrap, and measured on drawn scrap.
+
+Drawn tiles are kept on disk, so that training can be cut and nothing is drawn twice. Seeds of training, validation
+and test never meet: thresholds are set on validation tiles, figures are taken on test tiles.
+
+Shapes: N tiles, H x W pixels, K contaminants, h x w cells of a score map.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from scrapray.imagery.components import Component, find_components
+from scrapray.labels import SCRAP_CONTAMINANTS
+from scrapray.segmenter.bundle import BundleCard, save_bundle
+from scrapray.segmenter.fit import FitConfig, FitProgress, TilePair, fit, steps_done
+from scrapray.segmenter.model import Segmenter, SegmenterConfig, build_segmenter, prepare_tiles
+from scrapray.statistics.metrics import ScoreHistogram
+
+STRIDE_PX = 4
+"""Scores are measured on every fourth pixel, as an audit's maps are."""
+MIN_AREA_PX = 100
+OBJECT_BANDS_PX = (15, 30, 60, 120)
+"""Lower ends of the bands of length by which recall of objects is told."""
+
+LOWEST_THRESHOLD = 0.2
+"""What never scores more in validation tiles is no reason to detect at less."""
+
+_CHUNK = 128
+_EIGHT_CONNECTED = np.ones((3, 3), np.bool_)
+_NAMES = tuple(contaminant.name for contaminant in SCRAP_CONTAMINANTS)
+
+TileSource = Callable[[int], Iterator[TilePair]]
+"""Seed -> tiles without end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoTraining:
+    """How the demo bundle is made.
+
+    Attributes:
+        segmenter: What is built around the CLIP.
+        fit: Length and learning rates of the finetuning.
+        tile_px: Side of the tiles drawn.
+        num_training: Tiles to train on, turned and mirrored, again and again.
+        num_validation: Tiles on which thresholds are set.
+        num_test: Tiles on which the figures of the card are taken.
+        max_false_per_tile: False components that a threshold may let through, per class.
+        seed: Of the training tiles; validation and test have their own.
+        workers: Processes that draw.
+    """
+
+    segmenter: SegmenterConfig
+    fit: FitConfig
+    tile_px: int
+    num_training: int
+    num_validation: int
+    num_test: int
+    max_false_per_tile: float
+    seed: int = 0
+    workers: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """Drawn tiles on disk.
+
+    Attributes:
+        images: Per chunk (n, H, W, 3), RGB, uint8.
+        classes: Per chunk (n, H, W): 0 steel, 1..K contaminants.
+    """
+
+    images: tuple[NDArray[np.uint8], ...]
+    classes: tuple[NDArray[np.uint8], ...]
+
+    def __len__(self) -> int:
+        return sum(len(chunk) for chunk in self.images)
+
+    def __getitem__(self, place: int) -> TilePair:
+        chunk, row = divmod(place, _CHUNK)
+        return self.images[chunk][row], self.classes[chunk][row]
+
+    def count_per_class(self) -> list[int]:
+        """Tiles that show each class; steel counts where nothing else does."""
+        shown = [np.unique(classes_HW[::4, ::4]) for chunk in self.classes for classes_HW in chunk]
+        normal = sum(len(found) == 1 for found in shown)
+        return [normal, *(sum(k in found for found in shown) for k in range(1, 1 + len(_NAMES)))]
+
+
+def keep_tiles(folder: Path, num: int, seed: int, source: TileSource, workers: int = 1) -> Tiles:
+    """Draw tiles into a folder, chunk by chunk; chunks that are there already are read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    starts = range(0, num, _CHUNK)
+    with ProcessPoolExecutor(workers) as pool:
+        jobs = [(folder, start, min(_CHUNK, num - start), seed, source) for start in starts]
+        paths = list(pool.map(_keep_chunk, jobs))
+    chunks = [(np.load(images, mmap_mode="r"), np.load(classes, mmap_mode="r")) for images, classes in paths]
+    return Tiles(*zip(*chunks, strict=True))
+
+
+def _keep_chunk(job: tuple[Path, int, int, int, TileSource]) -> tuple[Path, Path]:
+    folder, start, num, seed, source = job
+    paths = tuple(folder / f"{seed}-{start:06d}-{num}-{what}.npy" for what in ("images", "classes"))
+    if not all(path.exists() for path in paths):
+        drawn = zip(*itertools.islice(source(seed + start), num), strict=True)
+        for path, arrays in zip(paths, drawn, strict=True):
+            partial = path.with_suffix(".part")
+            with partial.open("wb") as file:
+                np.save(file, np.stack(arrays))
+            partial.replace(path)
+    return paths[0], paths[1]
+
+
+def train_demo_bundle(
+    clip_dir: Path,
+    run_dir: Path,
+    bundle_dir: Path,
+    demo: DemoTraining,
+    source: TileSource,
+    report: Callable[[str], None] = print,
+) -> BundleCard:
+    """Draw, finetune, set thresholds, measure beside the frozen CLIP, and write the bundle.
+
+    Args:
+        clip_dir: The CLIP to begin from, as ``tower.save_clip`` writes it.
+        run_dir: Takes tiles and checkpoint; with the same folder, training goes on where it stopped.
+        bundle_dir: Takes the bundle.
+        demo: How to make it.
+        source: Draws tiles.
+        report: Takes lines of progress.
+    """
+    training, validation, test = (
+        keep_tiles(run_dir / name, num, seed, source, demo.workers)
+        for name, num, seed in (
+            ("training", demo.num_training, demo.seed),
+            ("validation", demo.num_validation, demo.seed + 1_000_000),
+            ("test", demo.num_test, demo.seed + 2_000_000),
+        )
+    )
+    model, weights = str(clip_dir / "model.json"), clip_dir / "weights.safetensors"
+    segmenter = build_segmenter(demo.segmenter, SCRAP_CONTAMINANTS, model=model, weights=weights, seed=demo.seed)
+    checkpoint = run_dir / "checkpoint.pt"
+    began = steps_done(checkpoint)
+    steps = fit(
+        segmenter,
+        turned_tiles(training, (demo.seed, began)),
+        demo.fit,
+        tiles_per_class=training.count_per_class(),
+        checkpoint=checkpoint,
+        watch=lambda progress, _: report(progress_line(progress)),
+    )
+    thresholds = set_thresholds(score_tiles(segmenter, validation), validation, demo.max_false_per_tile)
+    frozen = frozen_segmenter(demo.segmenter, model, weights)
+    card = save_bundle(
+        bundle_dir,
+        segmenter,
+        name="demo",
+        version="1",
+        tile_px=demo.tile_px,
+        thresholds=thresholds,
+        trained_on={
+            "what": "drawn scrap only: it knows nothing of real scrap",
+            "start": "miniature-clip",
+            "steps": steps,
+            "tiles": len(training),
+            "settings": asdict(demo.fit),
+        },
+        metrics={
+            "measured_on": f"{len(test)} drawn tiles with seeds never used in training, every {STRIDE_PX} px",
+            "finetuned": measure(score_tiles(segmenter, test), test, thresholds),
+            "frozen_clip": measure(score_tiles(frozen, test), test),
+        },
+    )
+    report(card.to_json())
+    return card
+
+
+def turned_tiles(tiles: Tiles, seed: tuple[int, ...]) -> Iterator[TilePair]:
+    """Tiles in random order without end, each in one of its eight symmetries."""
+    rng = np.random.default_rng(seed)
+    while True:
+        for place in rng.permutation(len(tiles)):
+            turns, mirrored = int(rng.integers(4)), rng.random() < 0.5
+            image_HW3, class_HW = (np.rot90(array, turns) for array in tiles[int(place)])
+            yield (image_HW3[::-1], class_HW[::-1]) if mirrored else (image_HW3, class_HW)
+
+
+def progress_line(progress: FitProgress) -> str:
+    """One line for the log."""
+    mean = progress.mean
+    return (
+        f"step {progress.step}  {progress.seconds:.0f} s  {progress.tiles_per_second:.1f} tiles/s  loss {mean.loss:.3f}"
+        f"  (similarity {mean.similarity_focal:.3f} + {mean.similarity_dice:.3f}, multi-scale "
+        f"{mean.multiscale_focal:.3f} + {mean.multiscale_dice:.3f})  gradient {mean.grad_norm:.2f}"
+    )
+
+
+def frozen_segmenter(config: SegmenterConfig, model: str, weights: Path) -> Segmenter:
+    """The same code without any finetuning: plain sentences in place of learned contexts, similarity maps only."""
+    plain = replace(config, num_context=1, deep_length=1, prompt_depth=1, similarity_share=1.0)
+    segmenter = build_segmenter(plain, SCRAP_CONTAMINANTS, model=model, weights=weights)
+    article = open_clip.SimpleTokenizer().encode("an")[0]
+    assert segmenter.text is not None
+    with torch.no_grad():
+        segmenter.prompts.context_CPd.copy_(segmenter.text.token_embedding.weight[article])
+    return segmenter.eval()
+
+
+def score_tiles(segmenter: Segmenter, tiles: Tiles, batch_size: int = 8) -> NDArray[np.float16]:
+    """Scores of any contaminant and of each one: (N, 1 + K, h, w)."""
+    out_px = tiles.images[0].shape[1] // STRIDE_PX
+    found = []
+    for chunk in tiles.images:
+        for first in range(0, len(chunk), batch_size):
+            tiles_NHW3 = torch.tensor(chunk[first : first + batch_size])
+            prepared = prepare_tiles(tiles_NHW3, segmenter.config.input_px, segmenter.clip_config)
+            with torch.autocast("cpu", torch.bfloat16):
+                maps = segmenter.score(prepared, out_px)
+            both = torch.cat([maps.any_NHW[:, None], maps.classes_NKHW], dim=1)
+            found.append(both.float().numpy().astype(np.float16))
+    return np.concatenate(found)
+
+
+def set_thresholds(scores_NCHW: NDArray[np.float16], tiles: Tiles, max_false_per_tile: float) -> tuple[float, ...]:
+    """For each contaminant the threshold that so many false components of these tiles pass."""
+    num_passing = int(max_false_per_tile * len(tiles))
+    false_K: list[list[float]] = [[] for _ in _NAMES]
+    for maps_CHW, (_, class_HW) in zip(scores_NCHW, _each(tiles), strict=True):
+        for component in _components(maps_CHW, [LOWEST_THRESHOLD] * len(false_K)):
+            if not _covered(component, class_HW).any():
+                false_K[component.class_index].append(component.score)
+    passing = [sorted(scores, reverse=True)[num_passing : num_passing + 1] for scores in false_K]
+    return tuple(round(min(score[0] + 0.005, 0.99), 3) if score else LOWEST_THRESHOLD for score in passing)
+
+
+def measure(
+    scores_NCHW: NDArray[np.float16], tiles: Tiles, thresholds_K: Sequence[float] | None = None
+) -> dict[str, Any]:
+    """Figures for a card: pixels of each contaminant and of all together; with thresholds, also components."""
+    names = ("any", *_NAMES)
+    histograms = [ScoreHistogram.empty() for _ in names]
+    for maps_CHW, (_, class_HW) in zip(scores_NCHW, _each(tiles), strict=True):
+        class_hw = class_HW[::STRIDE_PX, ::STRIDE_PX]
+        for place, map_hw in enumerate(maps_CHW):
+            truth_hw = class_hw == place if place else class_hw > 0
+            histograms[place] += ScoreHistogram.of(map_hw.astype(np.float32), truth_hw)
+    pixels = {name: asdict(histogram.metrics()) for name, histogram in zip(names, histograms, strict=True)}
+    if thresholds_K is None:
+        return {"pixels": pixels}
+    for name, histogram, threshold in zip(names[1:], histograms[1:], thresholds_K, strict=True):
+        pixels[name] |= {"threshold": threshold, "recall_at_threshold": histogram.recall_at(threshold)}
+    return {"pixels": pixels, **_measure_objects(scores_NCHW, tiles, thresholds_K)}
+
+
+def _measure_objects(scores_NCHW: NDArray[np.float16], tiles: Tiles, thresholds_K: Sequence[float]) -> dict[str, Any]:
+    """Share of objects that a component of any contaminant touches, by length; and false components per tile."""
+    num_false = 0
+    found = {f"{name}, {low} px or more": [0, 0] for name in _NAMES for low in OBJECT_BANDS_PX}
+    for maps_CHW, (_, class_HW) in zip(scores_NCHW, _each(tiles), strict=True):
+        hit_HW = np.zeros(class_HW.shape, np.bool_)
+        for component in _components(maps_CHW, thresholds_K):
+            num_false += not _covered(component, class_HW).any()
+            left, top, right, bottom = component.bbox_xyxy
+            hit_HW[top:bottom, left:right] |= component.mask
+        for k, name in enumerate(_NAMES, start=1):
+            labels_HW, _ = ndimage.label(class_HW == k, structure=_EIGHT_CONNECTED)
+            for label, box in enumerate(ndimage.find_objects(labels_HW), start=1):
+                length_px = max(side.stop - side.start for side in box)
+                band = max((low for low in OBJECT_BANDS_PX if low <= length_px), default=None)
+                if band is not None:
+                    tally = found[f"{name}, {band} px or more"]
+                    tally[0] += bool((hit_HW[box] & (labels_HW[box] == label)).any())
+                    tally[1] += 1
+    return {
+        "false_components_per_tile": num_false / len(tiles),
+        "objects_found_of": {band: tally for band, tally in found.items() if tally[1]},
+    }
+
+
+def _each(tiles: Tiles) -> Iterator[TilePair]:
+    return (tiles[place] for place in range(len(tiles)))
+
+
+def _components(maps_CHW: NDArray[np.float16], thresholds_K: Sequence[float]) -> list[Component]:
+    side_px = maps_CHW.shape[-1] * STRIDE_PX
+    whole_HW = np.ones((side_px, side_px), np.bool_)
+    return find_components(maps_CHW[1:].astype(np.float32), thresholds_K, whole_HW, STRIDE_PX, MIN_AREA_PX)
+
+
+def _covered(component: Component, class_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    left, top, right, bottom = component.bbox_xyxy
+    return class_HW[top:bottom, left:right][component.mask]

@@ -1,0 +1,155 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from torch.nn import functional as F
+
+from scrapray.labels import CONTAMINANT_PROMPT, SCRAP_CONTAMINANTS, STEEL_PROMPT
+from scrapray.segmenter.bundle import load_bundle
+from scrapray.segmenter.demo import (
+    STRIDE_PX,
+    DemoTraining,
+    Tiles,
+    frozen_segmenter,
+    keep_tiles,
+    measure,
+    set_thresholds,
+    train_demo_bundle,
+    turned_tiles,
+)
+from scrapray.segmenter.fit import FitConfig, TilePair
+from scrapray.segmenter.model import SegmenterConfig
+from scrapray.segmenter.tower import ClipConfig, build_clip, new_clip, save_clip
+
+TINY = ClipConfig(
+    embed_dim=32,
+    quick_gelu=True,
+    vision_cfg={"image_size": 32, "layers": 2, "width": 64, "head_width": 64, "patch_size": 8},
+    text_cfg={"context_length": 40, "vocab_size": 49408, "layers": 2, "width": 16, "heads": 1},
+)
+SETTINGS = SegmenterConfig(
+    input_px=32, stages=(1, 2), dpam_from=None, prompt_depth=2, msm_hidden=8, msm_stage_weights=(0.5, 0.5)
+)
+
+
+def squares(seed: int) -> Iterator[TilePair]:
+    """Tiles of 64 px: grey noise, and in every second one a bright square of some class."""
+    rng = np.random.default_rng(seed)
+    while True:
+        image_HW3 = rng.integers(0, 100, (64, 64, 3), dtype=np.uint8)
+        class_HW = np.zeros((64, 64), np.uint8)
+        if rng.random() < 0.5:
+            top, left = rng.integers(0, 40, 2)
+            kind = int(rng.integers(1, 4))
+            image_HW3[top : top + 20, left : left + 20, kind - 1] = 250
+            class_HW[top : top + 20, left : left + 20] = kind
+        yield image_HW3, class_HW
+
+
+def some_tiles(folder: Path, num: int = 24) -> Tiles:
+    return keep_tiles(folder, num, 0, squares)
+
+
+def scores_of(tiles: Tiles) -> np.ndarray:
+    """What a perfect segmenter would answer."""
+    class_Nhw = np.stack([tiles[place][1][::STRIDE_PX, ::STRIDE_PX] for place in range(len(tiles))])
+    return np.stack([class_Nhw > 0, *(class_Nhw == k for k in (1, 2, 3))], axis=1).astype(np.float16)
+
+
+@pytest.fixture
+def clip_dir(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    save_clip(new_clip(TINY), TINY, tmp_path / "clip")
+    return tmp_path / "clip"
+
+
+def test_tiles_are_drawn_once_and_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
+    one = keep_tiles(tmp_path / "one", 150, 7, squares)
+    two = keep_tiles(tmp_path / "two", 150, 7, squares, workers=2)
+    assert len(one) == len(two) == 150
+    for place in (0, 127, 128, 149):
+        assert (one[place][0] == two[place][0]).all()
+        assert (one[place][1] == two[place][1]).all()
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "one").iterdir()}
+    keep_tiles(tmp_path / "one", 150, 7, squares)
+    assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "one").iterdir()}
+    assert not list((tmp_path / "one").glob("*.part"))
+
+
+def test_each_class_is_counted_by_the_tiles_that_show_it(tmp_path: Path) -> None:
+    tiles = some_tiles(tmp_path)
+    shown = [set(np.unique(tiles[place][1])) for place in range(len(tiles))]
+    expected = [sum(found == {0} for found in shown), *(sum(k in found for found in shown) for k in (1, 2, 3))]
+    assert tiles.count_per_class() == expected
+
+
+def test_pictures_and_classes_are_turned_together(tmp_path: Path) -> None:
+    tiles = some_tiles(tmp_path)
+    stream = turned_tiles(tiles, (0,))
+    for _ in range(2 * len(tiles)):
+        image_HW3, class_HW = next(stream)
+        for kind in np.unique(class_HW[class_HW > 0]):
+            assert (image_HW3[class_HW == kind][:, kind - 1] == 250).all()
+
+
+def test_a_perfect_map_has_perfect_figures(tmp_path: Path) -> None:
+    tiles = some_tiles(tmp_path)
+    found = measure(scores_of(tiles), tiles, (0.5, 0.5, 0.5))
+    assert found["pixels"]["any"]["average_precision"] == 1
+    assert found["pixels"]["motor"]["recall_at_threshold"] == 1
+    assert found["false_components_per_tile"] == 0
+    assert all(hits == total for hits, total in found["objects_found_of"].values())
+
+
+def test_an_empty_map_finds_no_object(tmp_path: Path) -> None:
+    tiles = some_tiles(tmp_path)
+    found = measure(np.zeros_like(scores_of(tiles)), tiles, (0.5, 0.5, 0.5))
+    assert all(hits == 0 and total for hits, total in found["objects_found_of"].values())
+
+
+def test_a_threshold_lets_as_many_false_components_pass_as_allowed(tmp_path: Path) -> None:
+    tiles = some_tiles(tmp_path, 20)
+    scores = np.zeros_like(scores_of(tiles))
+    clean = [place for place in range(len(tiles)) if not tiles[place][1].any()][:4]
+    for place, score in zip(clean, (0.9, 0.7, 0.5, 0.3), strict=True):
+        scores[place, 2, 4:10, 4:10] = score
+    for allowed, between in ((0, (0.9, 0.91)), (1, (0.7, 0.71)), (2, (0.5, 0.51))):
+        thresholds = set_thresholds(scores, tiles, allowed / len(tiles))
+        assert between[0] < thresholds[1] < between[1]
+        found = measure(scores, tiles, thresholds)
+        assert found["false_components_per_tile"] == pytest.approx(allowed / len(tiles))
+
+
+def test_the_frozen_segmenter_reads_plain_sentences(clip_dir: Path) -> None:
+    model, weights = str(clip_dir / "model.json"), clip_dir / "weights.safetensors"
+    frozen = frozen_segmenter(SETTINGS, model, weights)
+    clip, _ = build_clip(model, weights)
+    texts = [f"an {text}." for text in (STEEL_PROMPT, *(CONTAMINANT_PROMPT.format(c.name) for c in SCRAP_CONTAMINANTS))]
+    ids = open_clip.SimpleTokenizer()(texts, context_length=clip.context_length)
+    with torch.no_grad():
+        expected = F.normalize(clip.encode_text(ids), dim=-1)
+    torch.testing.assert_close(frozen.class_text_CE, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_from_tiles_to_a_bundle_in_pieces(tmp_path: Path, clip_dir: Path) -> None:
+    demo = DemoTraining(
+        segmenter=SETTINGS,
+        fit=FitConfig(batch_size=4, loss_px=16, max_steps=3, report_every_steps=1),
+        tile_px=64,
+        num_training=16,
+        num_validation=16,
+        num_test=16,
+        max_false_per_tile=0.1,
+        workers=1,
+    )
+    lines: list[str] = []
+    train_demo_bundle(clip_dir, tmp_path / "run", tmp_path / "bundle", demo, squares, lines.append)
+    card = train_demo_bundle(clip_dir, tmp_path / "run", tmp_path / "bundle", demo, squares, lines.append)
+    bundle = load_bundle(tmp_path / "bundle")
+    assert (bundle.card.weights_sha256, bundle.card.thresholds) == (card.weights_sha256, card.thresholds)
+    assert card.metrics["frozen_clip"]["pixels"]["any"]["prevalence"] > 0
+    assert sum(line.startswith("step") for line in lines) == 4
+    assert bundle.score_tiles(np.zeros((1, 64, 64, 3), np.uint8), 16).shape == (1, 3, 16, 16)
