@@ -55,9 +55,10 @@ class Pace:
         if done <= start_done or now_s <= start_s:
             return ""
         rate = (done - start_done) / (now_s - start_s)
+        words = f"{rate:.1f}/s" if rate >= 1 else f"{rate:.2g}/s"
         if total is None or done >= total:
-            return f"{rate:.1f}/s"
-        return f"{rate:.1f}/s, {timedelta(seconds=round((total - done) / rate))} left"
+            return words
+        return f"{words}, {timedelta(seconds=round((total - done) / rate))} left"
 
 
 @contextmanager
