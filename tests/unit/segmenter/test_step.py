@@ -86,6 +86,13 @@ def test_labels_are_picked_and_never_mixed(segmenter: Segmenter) -> None:
     assert labels[0, 20:].unique().tolist() == [0]
 
 
+def test_a_smaller_label_map_takes_the_middle_pixel_of_each_cell(segmenter: Segmenter) -> None:
+    ids_HW = np.zeros((60, 60), np.uint8)
+    ids_HW[1::3, 1::3] = 2
+    labels = make_batch([(np.zeros((60, 60, 3), np.uint8), ids_HW)], segmenter, 20).labels_Nhw
+    assert labels.unique().tolist() == [2]
+
+
 def test_a_step_before_training_mode_is_refused_by_the_optimizer(segmenter: Segmenter, batch: TileBatch) -> None:
     with pytest.raises(Exception, match="not in train mode"):
         step(segmenter, make_optimizer(segmenter, OPTIM), batch)
