@@ -57,7 +57,8 @@ def noise(rng: Random, shape_hw: tuple[int, int], cell_px: float, octaves: int =
     for octave in range(octaves):
         cell = max(cell_px / 2**octave, 1.0)
         grid = rng.random((int(height / cell) + 2, int(width / cell) + 2), np.float32) * 2 - 1
-        field += as_floats(cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)) / 2**octave
+        smooth = cv2.INTER_CUBIC if cell > 8 else cv2.INTER_LINEAR
+        field += as_floats(cv2.resize(grid, (width, height), interpolation=smooth)) * np.float32(0.5**octave)
     return field
 
 

@@ -26,7 +26,7 @@ _MIX: dict[str, tuple[float, float]] = {
     "rebar": (6, 320),
     "plate": (10, 220),
     "sheet": (10, 240),
-    "box": (6, 210),
+    "box": (5, 190),
     "turnings": (12, 280),
     "chips": (16, 260),
     "flange": (3, 130),

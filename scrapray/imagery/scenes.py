@@ -202,11 +202,12 @@ def contact_sheet(seed: int = 1) -> Bytes:
         RGB, uint8 (1500, 1920, 3); contaminants in the details are outlined.
     """
     load = draw_load(seed, SceneSettings(contaminated_share=1.0))
-    frames = [cv2.resize(load.frames[at].image_HW3, (960, 540), interpolation=cv2.INTER_AREA) for at in (0, -1)]
+    shown = (load.frames[0].image_HW3, load.frames[-1].image_HW3)
+    frames = [as_bytes(cv2.resize(image, (960, 540), interpolation=cv2.INTER_AREA)) for image in shown]
     rng = np.random.default_rng((seed, 3))
     names = [name for name in parts.CONTAMINANTS for _ in range(4)] + [*parts.HARD_NEGATIVES * 2]
     portraits = [_portrait(rng, parts.draw_part(name, rng, 140), 160) for name in names]
-    rows = [frames, _marked_tiles(seed), portraits[:12], portraits[12:]]
+    rows: list[list[Bytes]] = [frames, _marked_tiles(seed), portraits[:12], portraits[12:]]
     return np.vstack([np.hstack(row) for row in rows])
 
 
@@ -226,7 +227,7 @@ def _marked_tiles(seed: int) -> list[Bytes]:
 def _portrait(rng: Random, sprite: Sprite, side_px: int) -> Bytes:
     """One thing on a plain ground."""
     heap = Heap(rng, (side_px, side_px), ((0, 0), (side_px, 0), (side_px, side_px), (0, side_px)), 1.0)
-    heap.rgb_HW3[:] = 105
+    heap.rgb_HW3[:], heap.height_HW[:] = 105, 0
     heap.drop(sprite, side_px / 2, side_px / 2)
     lit_HW3 = lighting.shade(heap.rgb_HW3, heap.height_HW, heap.gloss_HW, lighting.random_light(rng))
     return as_bytes(cv2.convertScaleAbs(lit_HW3, alpha=255))

@@ -199,18 +199,20 @@ def box(rng: Random, length_px: float, material: str | None = None, paint: str |
     width = length_px * rng.uniform(0.5, 0.85)
     canvas = Canvas(length_px, width)
     skin = worn_surface(rng, canvas, material or str(rng.choice(["painted", "galvanised", "rusty"])), paint)
-    canvas.lay(canvas.polygon(_outline(rng, length_px, width, corners=8)), length_px * 0.15, skin)
+    canvas.lay(canvas.polygon(_outline(rng, length_px, width, int(rng.integers(5, 9)))), length_px * 0.15, skin)
     for _ in range(rng.integers(2, 5)):
         lean, at = rng.uniform(0, math.pi), rng.uniform(-0.25, 0.25) * length_px
         side = canvas.x_1W * np.float32(math.cos(lean)) + canvas.y_H1 * np.float32(math.sin(lean)) - np.float32(at)
         canvas.height_HW -= np.maximum(side, 0) * np.float32(rng.uniform(0.15, 0.5))
-    canvas.height_HW += np.abs(noise(rng, canvas.shape_hw, length_px / 3, 3)) * np.float32(length_px * 0.06)
-    canvas.height_HW -= np.nanmin(canvas.height_HW[canvas.drawn]) - 1 if canvas.drawn.any() else 0
-    hole = canvas.polygon(
-        as_floats(_outline(rng, length_px * 0.4, width * 0.35, corners=5) + rng.uniform(-0.2, 0.2, 2) * width)
-    )
-    canvas.tint(hole & canvas.drawn, DARK, 0)
-    canvas.height_HW[hole] *= 0.2
+    canvas.height_HW += np.abs(noise(rng, canvas.shape_hw, length_px / 3, 3)) * np.float32(length_px * 0.05)
+    canvas.height_HW -= canvas.height_HW[canvas.drawn].min() - 1
+    seams = canvas.polygon(_outline(rng, length_px * 0.7, width * 0.7, corners=6))
+    canvas.height_HW += np.where(seams, np.float32(length_px * 0.02), np.float32(0))
+    if rng.random() < 0.5:
+        torn = _outline(rng, length_px * rng.uniform(0.1, 0.35), width * 0.25, corners=5)
+        hole = canvas.polygon(as_floats(torn + rng.uniform(-0.25, 0.25, 2) * width))
+        canvas.tint(hole & canvas.drawn, DARK, 0)
+        canvas.height_HW[hole] *= np.float32(0.2)
     return canvas.sprite("box", skin.words)
 
 
