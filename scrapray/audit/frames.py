@@ -10,6 +10,7 @@ Shapes: N tiles, K contaminants, H W pixels of a frame, h w cells of its map.
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -88,11 +89,10 @@ class FrameSegmenter:
     def __call__(self, frames: Iterable[ArchivedFrame]) -> Iterator[Row]:
         """Yield one row per frame, rejected ones first where they overtake others.
 
-        Frames are taken one by one as tiles run out, so few are in memory at a time, however many are given.
+        Frames are taken one ahead as tiles run out, so few are in memory at a time, however many are given.
         """
         waiting: list[tuple[_Sight, NDArray[np.intp]]] = []
-        for frame in frames:
-            sight = self._prepare(frame)
+        for sight in self._prepared_ahead(frames):
             if sight.num_unscored == 0:
                 yield sight.row
             waiting.extend((sight, box_4) for box_4 in sight.boxes_N4)
@@ -101,6 +101,17 @@ class FrameSegmenter:
                 del waiting[: self._segment.tiles_per_batch]
         if waiting:
             yield from self._score(waiting)
+
+    def _prepared_ahead(self, frames: Iterable[ArchivedFrame]) -> Iterator[_Sight]:
+        """Prepare the next frame in a thread while the segmenter, on a GPU perhaps, has this one."""
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            coming: Future[_Sight] | None = None
+            for frame in frames:
+                this, coming = coming, pool.submit(self._prepare, frame)
+                if this:
+                    yield this.result()
+            if coming:
+                yield coming.result()
 
     def _prepare(self, frame: ArchivedFrame) -> _Sight:
         row: Row = dict.fromkeys(RESULTS.names) | {"frame_id": frame.frame_id, "status": "used"}
