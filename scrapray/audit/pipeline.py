@@ -29,6 +29,7 @@ import ray
 import ray.data
 from ray.data._internal.logical.operators import ListFiles
 from ray.data.checkpoint import CheckpointConfig
+from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError
 
 from scrapray import errors
@@ -245,6 +246,11 @@ def _own_errors(work_uri: str, storage: Storage) -> Iterator[None]:
         if raised_at_start := _RAISED_AT_START.search(str(error)):
             name, message = raised_at_start.groups()
             raise getattr(errors, name)(message) from error
+        if isinstance(error, ExecutionTimeoutError):
+            raise ConfigurationError(
+                "no frame was finished within [resources] no_progress_timeout_s; see whether the cluster lost nodes "
+                "or frames take longer than that, then run again: it goes on from there"
+            ) from error
         storage.exists(_todo_uri(work_uri))  # says in our words why the lake cannot be reached, if that is what it was
         for cause in causes:
             if isinstance(cause, OSError):
