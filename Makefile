@@ -22,10 +22,11 @@ demo: $(INSTALLED)  ## audit four drawn truck loads in 4K, from archive to table
 	$(BIN)/scrapray draw demo/archive --loads 4 --frames 6 --seed 1
 	$(BIN)/scrapray index demo/archive demo/manifest --config demo/archive/audit.toml
 	@echo '$(BIN)/scrapray audit demo/manifest demo/lake --model demo --config demo/archive/audit.toml'
-	@$(BIN)/scrapray audit demo/manifest demo/lake --model demo --config demo/archive/audit.toml || [ $$? -eq 3 ]
-	@echo
-	@echo 'The drawn loads hold a spray can, so the audit ends with exit code 3: a scheduler would now call somebody.'
-	@echo 'Look at demo/archive (frames, truth.json), then run the line above again with your own archive: see README.md.'
+	@$(BIN)/scrapray audit demo/manifest demo/lake --model demo --config demo/archive/audit.toml || [ $$? -eq 3 ] && \
+	echo && \
+	echo 'Two of the loads were drawn with spray cans, which have the highest severity: an audit that finds them ends' && \
+	echo 'with exit code 3, so that a scheduler can call somebody. What was really drawn is in demo/archive/truth.json,' && \
+	echo 'the frames are below demo/archive/north-yard. README.md says how to audit an archive of your own.'
 
 test: check  ## lint, types and all tests but the slow ones
 	$(BIN)/pytest -m "not slow"
