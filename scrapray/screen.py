@@ -70,7 +70,13 @@ def progress(what: str, console: Console | None = None, clock: Clock = monotonic
 
 def _moving_bar(what: str, console: Console, clock: Clock) -> Iterator[Report]:
     pace = Pace(clock)
-    columns = (SpinnerColumn(), TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[pace]}"))
+    columns = (
+        SpinnerColumn(),
+        TextColumn(what),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]}"),
+    )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(what, total=None, pace="")
 
