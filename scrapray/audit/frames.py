@@ -164,7 +164,12 @@ class FrameSegmenter:
 
     def _score(self, tiles: Sequence[tuple[_Sight, NDArray[np.intp]]]) -> Iterator[Row]:
         """Score tiles and yield the rows of frames that have none left."""
-        scores_NKhw = self._score_tiles(np.stack([sight.pixels_HW3[y0:y1, x0:x1] for sight, (x0, y0, x1, y1) in tiles]))
+        # Always full: a batch of another size can differ in the last bit of its scores, and then the rows of a resumed
+        # run, whose frames come together otherwise, would not equal those of an uninterrupted one.
+        batch_NHW3 = np.zeros((self._segment.tiles_per_batch, self._tile_px, self._tile_px, 3), dtype=np.uint8)
+        for tile_HW3, (sight, (x0, y0, x1, y1)) in zip(batch_NHW3, tiles, strict=False):
+            tile_HW3[:] = sight.pixels_HW3[y0:y1, x0:x1]
+        scores_NKhw = self._score_tiles(batch_NHW3)[: len(tiles)]
         stride_px = self._segment.map_stride_px
         for (sight, (x0, y0, _, _)), scores_Khw in zip(tiles, scores_NKhw, strict=True):
             assert sight.mosaic is not None
