@@ -279,8 +279,12 @@ class Canvas:
     def polygon(self, points_N2: Sequence[tuple[float, float]] | Floats) -> Flags:
         """Pixels inside a polygon."""
         mask = np.zeros(self.shape_hw, np.uint8)
-        cv2.fillPoly(mask, [self._sixteenths(points_N2)], 1, shift=4)
+        self.paint_label(mask, points_N2, 1)
         return mask.astype(bool)
+
+    def paint_label(self, labels_HW: Bytes, points_N2: Sequence[tuple[float, float]] | Floats, label: int) -> None:
+        """Fill a polygon of a map of labels that is as large as the canvas."""
+        cv2.fillPoly(labels_HW, [self._sixteenths(points_N2)], label, shift=4)
 
     def stroke(self, path_N2: Floats, radius_px: float, surface: Surface, *, z_px: float = 0, levels: int = 5) -> Flags:
         """A round bar bent along a path, built from strokes that get narrower as they rise; returns its pixels."""

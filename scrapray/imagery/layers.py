@@ -47,7 +47,7 @@ _GRAB_COVER = 1.5
 _GRAB_REACH = 0.2
 
 
-def draw_stock(rng: Random, scale: float, number: int = 100) -> tuple[Sprite, ...]:
+def draw_stock(rng: Random, scale: float, number: int) -> tuple[Sprite, ...]:
     """The parts of one load, each to be used many times: every load has its own mix of them."""
     weights = np.array([often for often, _ in _MIX.values()]) * rng.gamma(0.8, 1, len(_MIX))
     names = rng.choice(list(_MIX), number, p=weights / weights.sum())

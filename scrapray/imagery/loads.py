@@ -24,7 +24,7 @@ from scrapray.imagery.layers import Loader, draw_stock
 FULL_WIDTH_PX = 3840
 """Frames of another width show the same truck in more or fewer pixels."""
 
-_SEEN_SHARE = 0.3
+_SEEN_SHARE = 0.4
 """Share of a contaminant's outline that shows, over the frames of a load; measured, sets how many are put in."""
 _FILL = {"motor": 0.5, "cable": 0.14, "spray can": 0.26}
 """Area of a contaminant, in shares of its length squared."""
@@ -42,6 +42,7 @@ class SceneSettings:
         contamination_frac: Contaminated share of the visible bed in those loads, on average; 0.0014 in one half of
             the loads makes the 0.07 % of the paper's data over all of them.
         size_px: Shortest and longest contaminant in a 4K frame.
+        num_parts: Different parts of steel in a load; each is met again and again, turned and scaled.
     """
 
     width_px: int = FULL_WIDTH_PX
@@ -50,6 +51,7 @@ class SceneSettings:
     contaminated_share: float = 0.5
     contamination_frac: float = 0.0014
     size_px: tuple[float, float] = (15.0, 400.0)
+    num_parts: int = 100
 
     def __post_init__(self) -> None:
         if min(self.width_px, self.height_px) < 64:
@@ -60,6 +62,8 @@ class SceneSettings:
             raise ConfigurationError(f"scene: contaminated_share is {self.contaminated_share}, must be 0 to 1")
         if not 0 < self.contamination_frac <= 0.1:
             raise ConfigurationError(f"scene: contamination_frac is {self.contamination_frac}, must be above 0 to 0.1")
+        if self.num_parts < 1:
+            raise ConfigurationError(f"scene: num_parts is {self.num_parts}, must be 1 or more")
         if not 0 < self.size_px[0] < self.size_px[1]:
             raise ConfigurationError(f"scene: size_px is {self.size_px}, must be a shortest and a longest length")
 
@@ -160,7 +164,7 @@ def draw_load(seed: int, settings: SceneSettings | None = None) -> DrawnLoad:
     shape_hw, scale = (settings.height_px, settings.width_px), settings.scale
     bed_xy = settings.bed_polygon_px
     heap = Heap(rng, shape_hw, _parked(rng, bed_xy, scale), scale)
-    loader = Loader(rng, heap, draw_stock(rng, scale), bed_xy)
+    loader = Loader(rng, heap, draw_stock(rng, scale, settings.num_parts), bed_xy)
     layers: list[list[tuple[str, float]]] = [[] for _ in range(settings.num_frames)]
     for name, length in _choose_specials(rng, settings):
         layers[rng.integers(settings.num_frames)].append((name, length))
@@ -184,7 +188,9 @@ def _choose_specials(rng: Random, settings: SceneSettings) -> list[tuple[str, fl
     budget = settings.contamination_frac * float((high - low).prod()) * rng.lognormal(-0.18, 0.6)
     found: list[tuple[str, float]] = []
     while budget > 0:
-        name, length = pick(rng, parts.CONTAMINANTS), random_size(rng, settings)
+        name = pick(rng, parts.CONTAMINANTS)
+        largest = (2 * budget / (_SEEN_SHARE * _FILL[name])) ** 0.5
+        length = max(min(random_size(rng, settings), largest), settings.size_px[0] * settings.scale)
         found.append((name, length))
         budget -= _SEEN_SHARE * _FILL[name] * length**2
     return found + negatives

@@ -67,7 +67,7 @@ def _draw_window(
     side, scale = tile_px * per_side, settings.scale
     bed_xy = _seen_from_window(rng, settings.bed_polygon_px, side)
     heap = Heap(rng, (side, side), bed_xy, scale)
-    loader = Loader(rng, heap, draw_stock(rng, scale, number=28), bed_xy)
+    loader = Loader(rng, heap, draw_stock(rng, scale, max(settings.num_parts // 4, 1)), bed_xy)
     specials: list[Placed] = []
     for cell in range(per_side**2):
         if rng.random() < contaminated_share:

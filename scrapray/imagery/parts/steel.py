@@ -233,19 +233,24 @@ def turnings(rng: Random, length_px: float, material: str | None = None, paint: 
 def chips(rng: Random, length_px: float, material: str | None = None, paint: str | None = None) -> Sprite:
     """A handful of shredded pieces, bolts and bits."""
     canvas = Canvas(length_px, length_px * rng.uniform(0.5, 1.0))
-    words: tuple[str, ...] = ()
-    skins = [worn_surface(rng, canvas, material, paint) for _ in range(3)]
-    for layer in range(int(rng.integers(30, 60))):
-        skin = skins[layer % 3]
-        words = skin.words
+    num_pieces = int(rng.integers(30, 70))
+    piece_HW = np.zeros(canvas.shape_hw, np.uint8)
+    for piece in range(num_pieces):
         size = length_px * rng.uniform(0.03, 0.13)
         corners = _outline(rng, size, size * rng.uniform(0.3, 0.9), corners=int(rng.integers(4, 7)))
-        turn, at = rng.uniform(0, math.pi), rng.normal(0, 0.2, 2) * (length_px, canvas.shape_hw[0])
+        turn, at = rng.uniform(0, math.pi), rng.normal(0, 0.2, 2) * canvas.shape_hw[::-1]
         turned = corners @ np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]]) + at
-        tilt = canvas.x_1W * np.float32(rng.normal(0, 0.2)) + canvas.y_H1 * np.float32(rng.normal(0, 0.2))
-        inside = canvas.polygon(as_floats(turned))
-        if inside.any():
-            canvas.lay(inside, tilt - tilt[inside].min() + layer * 0.3, skin)
+        canvas.paint_label(piece_HW, as_floats(turned), piece + 1)
+    tilt = as_floats(rng.normal(0, 0.2, (2, num_pieces + 1)))
+    height = canvas.x_1W * tilt[0][piece_HW] + canvas.y_H1 * tilt[1][piece_HW]
+    lowest = np.zeros(num_pieces + 1, np.float32)
+    np.minimum.at(lowest, piece_HW.ravel()[::7], height.ravel()[::7])
+    height += np.arange(num_pieces + 1, dtype=np.float32)[piece_HW] * np.float32(0.3) - lowest[piece_HW]
+    words: tuple[str, ...] = ()
+    for kind in range(3):
+        skin = worn_surface(rng, canvas, material, paint)
+        canvas.lay((piece_HW > 0) & (piece_HW % 3 == kind), height, skin)
+        words = skin.words
     return canvas.sprite("chips", words)
 
 
