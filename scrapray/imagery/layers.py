@@ -42,9 +42,12 @@ _MIX: dict[str, tuple[float, float]] = {
 }
 """Steel of a load: how often each part is met, and its usual length in a 4K frame, px."""
 
-_BASE_COVER = 2.3
-_GRAB_COVER = 1.5
+_FLOOR_COVER = 2.3
+"""Area of the parts of the lowest layer, in shares of the bed."""
+_GRAB_COVER = 0.68
+"""The same of each further layer, which is one grab of the crane."""
 _GRAB_REACH = 0.2
+"""Standard deviation of where they lie, in shares of the bed's length."""
 
 
 def draw_stock(rng: Random, scale: float, number: int) -> tuple[Sprite, ...]:
@@ -79,14 +82,14 @@ class Loader:
 
     def add_floor(self, specials: list[tuple[str, float]]) -> None:
         """The lowest layer, all over the bed."""
-        self._add(specials, lambda: self._rng.uniform(self._low, self._high), _BASE_COVER)
+        self._add(specials, lambda: self._rng.uniform(self._low, self._high), _FLOOR_COVER)
 
     def add_grab(self, specials: list[tuple[str, float]]) -> None:
         """A mound somewhere in the bed, as much as one grab takes away."""
         rng, size = self._rng, self._high - self._low
         middle = rng.uniform(self._low + 0.15 * size, self._high - 0.15 * size)
         reach = _GRAB_REACH * size.max() * np.array([1, 0.7])
-        self._add(specials, lambda: np.clip(rng.normal(middle, reach), self._low, self._high), _GRAB_COVER * 0.45)
+        self._add(specials, lambda: np.clip(rng.normal(middle, reach), self._low, self._high), _GRAB_COVER)
 
     def _add(self, specials: list[tuple[str, float]], place: Callable[[], Pair], cover: float) -> None:
         placed = [(name, length, *_point(place())) for name, length in specials]

@@ -24,6 +24,8 @@ from scrapray.imagery.layers import Loader, draw_stock
 FULL_WIDTH_PX = 3840
 """Frames of another width show the same truck in more or fewer pixels."""
 
+_USUAL_SIZE_PX = 95.0
+"""Median length of a contaminant or hard negative in a 4K frame."""
 _SEEN_SHARE = 0.4
 """Share of a contaminant's outline that shows, over the frames of a load; measured, sets how many are put in."""
 _FILL = {"motor": 0.5, "cable": 0.14, "spray can": 0.26}
@@ -171,7 +173,8 @@ def draw_load(seed: int, settings: SceneSettings | None = None) -> DrawnLoad:
     light, camera = lighting.random_light(rng), cameras.random_camera(rng, scale)
     shots: list[tuple[bytes, Objects]] = []
     for number, specials in enumerate(layers):
-        loader.add_grab(specials) if number else loader.add_floor(specials)
+        add_layer = loader.add_grab if number else loader.add_floor
+        add_layer(specials)
         shots.append(shoot(rng, heap, light, camera, scale))
     classes = loader.class_of_object()
     frames = tuple(DrawnFrame(jpeg=jpeg, object_HW=found, class_of_object=classes) for jpeg, found in reversed(shots))
@@ -180,7 +183,11 @@ def draw_load(seed: int, settings: SceneSettings | None = None) -> DrawnLoad:
 
 
 def _choose_specials(rng: Random, settings: SceneSettings) -> list[tuple[str, float]]:
-    """Contaminants, if this load has any, and hard negatives as often again: names and lengths."""
+    """Names and lengths of hard negatives and, if this load has any, of contaminants.
+
+    Contaminants are put in until they should show as much as this load's share of the bed; none may show more than
+    twice what is left of it.
+    """
     negatives = [(pick(rng, parts.HARD_NEGATIVES), random_size(rng, settings)) for _ in range(rng.poisson(6))]
     if rng.random() >= settings.contaminated_share:
         return negatives
@@ -199,7 +206,7 @@ def _choose_specials(rng: Random, settings: SceneSettings) -> list[tuple[str, fl
 def random_size(rng: Random, settings: SceneSettings) -> float:
     """Length of a contaminant or hard negative in this picture, px."""
     shortest, longest = settings.size_px
-    return float(np.clip(95 * rng.lognormal(0, 0.6), shortest, longest)) * settings.scale
+    return float(np.clip(_USUAL_SIZE_PX * rng.lognormal(0, 0.6), shortest, longest)) * settings.scale
 
 
 def _parked(rng: Random, bed_xy: Corners, scale: float) -> Corners:
