@@ -44,6 +44,11 @@ from scrapray.storage import Storage, join
 _LOCAL_CPUS = 8
 """Logical CPUs of a Ray that we start ourselves, at least: with one per stage and none left, Ray waits for ever."""
 _KNOCK_S = 5.0
+_RAY_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # 15 without it: workers that get no turn beside others
+    "RAY_agent_register_timeout_ms": "120000",  # 15 s without it: too little for a busy machine to start Ray in
+}
 _CPUS_PER_FETCH = 0.5
 """Unlike what an actor takes, or else Ray puts both stages into one and the actor waits for every frame."""
 _STAGES_BESIDE = ("read", "checkpoint filter", "write")
@@ -184,7 +189,7 @@ def connect(resources: ResourcesConfig) -> dict[str, float]:
         ConfigurationError: No cluster answers at ``RAY_ADDRESS``, or it is too small.
     """
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it logs as an error, it raises too
-    set_default_environment(RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")
+    set_default_environment(**_RAY_SETTINGS)
     num_cpus = _needed_cpus(resources)
     if not ray.is_initialized():
         address = environment("RAY_ADDRESS")
