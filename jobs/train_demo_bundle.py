@@ -28,7 +28,7 @@ DEMO = DemoTraining(
     fit=FitConfig(
         batch_size=8,
         loss_px=64,
-        max_steps=3_000,
+        max_steps=2_300,
         checkpoint_every_steps=100,
         autocast=True,
         # Over all classes, dice drives so small a tower to call everything steel, and no gradient leads back.
@@ -36,10 +36,10 @@ DEMO = DemoTraining(
         optim=OptimConfig(lr_vision=3e-4, lr_prompt=5e-4, lr_msm=1e-3, warmup_steps=100),
     ),
     tile_px=512,
-    num_training=4_096,
-    num_validation=1_024,
-    num_test=1_024,
-    max_false_per_tile=1 / 1_000,
+    num_training=1_536,
+    num_validation=256,
+    num_test=256,
+    max_false_per_tile=1 / 200,
 )
 
 if __name__ == "__main__":

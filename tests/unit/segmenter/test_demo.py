@@ -18,7 +18,7 @@ from scrapray.segmenter.demo import (
     measure,
     set_thresholds,
     train_demo_bundle,
-    turned_tiles,
+    varied_tiles,
 )
 from scrapray.segmenter.fit import FitConfig, TilePair
 from scrapray.segmenter.model import SegmenterConfig
@@ -86,13 +86,14 @@ def test_each_class_is_counted_by_the_tiles_that_show_it(tmp_path: Path) -> None
     assert tiles.count_per_class() == expected
 
 
-def test_pictures_and_classes_are_turned_together(tmp_path: Path) -> None:
+def test_pictures_and_classes_are_varied_together(tmp_path: Path) -> None:
     tiles = some_tiles(tmp_path)
-    stream = turned_tiles(tiles, (0,))
+    stream = varied_tiles(tiles, (0,))
     for _ in range(2 * len(tiles)):
         image_HW3, class_HW = next(stream)
         for kind in np.unique(class_HW[class_HW > 0]):
-            assert (image_HW3[class_HW == kind][:, kind - 1] == 250).all()
+            assert (image_HW3[class_HW == kind][:, kind - 1] > 150).all()
+            assert (image_HW3[class_HW != kind][:, kind - 1] < 150).all()
 
 
 def test_a_perfect_map_has_perfect_figures(tmp_path: Path) -> None:
