@@ -180,7 +180,7 @@ class Sprite:
         return replace(
             self,
             rgb_HW3=as_bytes(cv2.warpAffine(self.rgb_HW3, matrix, size)),
-            gloss_HW=as_bytes(cv2.warpAffine(self.gloss_HW, matrix, size)),
+            gloss_HW=as_bytes(cv2.warpAffine(self.gloss_HW, matrix, size, flags=cv2.INTER_NEAREST)),
             alpha_HW=as_bytes(cv2.threshold(cover, 127, 255, cv2.THRESH_BINARY)[1]),
             height_HW=as_floats(cv2.warpAffine(self.height_HW, matrix, size)) * np.float32(scale),
         )

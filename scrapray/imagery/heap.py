@@ -116,21 +116,29 @@ def _distance_outside(shape_hw: tuple[int, int], corners_xy: Corners) -> Floats:
 def _empty_truck(rng: Random, outside_HW: Floats, scale: float) -> tuple[Bytes, Bytes, Floats]:
     """Floor, walls with their rims, and the ground beside the truck: colour, gloss and height."""
     shape_hw = outside_HW.shape[0], outside_HW.shape[1]
-    height = noise(rng, shape_hw, 60 * scale, 3) * np.float32(4 * scale)
+    height = noise(rng, shape_hw, 30 * scale, 2) * np.float32(4 * scale)
     rgb = _large_surface(rng, shape_hw, pick(rng, ("rusty", "burnt", "painted")), "brown", scale)
-    wall = _large_surface(rng, shape_hw, "painted", pick(rng, ("red", "brown", "green", "grey", "blue")), scale)
+    gloss = np.full(shape_hw, 15, np.uint8)
+    if outside_HW.max() > 0:
+        _build_walls(rng, outside_HW, scale, (rgb, gloss, height))
+    rgb = mixed(rgb, (0, 0, 0), 0.12 * noise(rng, shape_hw, 5, 1))
+    return as_bytes(cv2.convertScaleAbs(np.maximum(rgb, 0), alpha=255)), gloss, height
+
+
+def _build_walls(rng: Random, outside_HW: Floats, scale: float, truck: tuple[Floats, Bytes, Floats]) -> None:
+    """Put walls around the bed and ground beside them into colour, gloss and height."""
+    rgb, gloss, height = truck
+    shape_hw = outside_HW.shape[0], outside_HW.shape[1]
     wide = 90 * scale
     bent_HW = outside_HW + noise(rng, shape_hw, 500 * scale, 3) * np.float32(9 * scale)
-    is_wall, is_ground = (outside_HW >= 0) & (bent_HW < wide), bent_HW >= wide
-    rgb[is_wall] = wall[is_wall]
+    is_wall, is_ground = (outside_HW >= 0) & (bent_HW < wide), (outside_HW >= 0) & (bent_HW >= wide)
+    paint = pick(rng, ("red", "brown", "green", "grey", "blue"))
+    rgb[is_wall] = _large_surface(rng, shape_hw, "painted", paint, scale)[is_wall]
     rim = (bent_HW > wide * 0.25) & (bent_HW < wide * 0.9)
     height[is_wall] += (_WALL_HEIGHT_PX * scale * (0.75 + 0.25 * rim))[is_wall]
-    concrete = varied(rng, (0.36, 0.33, 0.29)) + 0.05 * noise(rng, shape_hw, 300 * scale, 6)[..., None]
-    rgb[is_ground] = concrete[is_ground]
-    height[is_ground] -= 150 * scale
-    rgb *= (1 + 0.12 * noise(rng, shape_hw, 5, 1))[..., None]
-    gloss = np.where(is_ground, np.uint8(0), np.uint8(15))
-    return as_bytes((np.clip(rgb, 0, 1) * 255).astype(np.uint8)), gloss, height
+    stains = noise(rng, shape_hw, 300 * scale, 6)[is_ground]
+    rgb[is_ground] = as_floats(varied(rng, (0.36, 0.33, 0.29))) + np.float32(0.05) * stains[:, None]
+    gloss[is_ground], height[is_ground] = 0, height[is_ground] - np.float32(150 * scale)
 
 
 def _large_surface(rng: Random, shape_hw: tuple[int, int], material: str, paint: str, scale: float) -> Floats:

@@ -205,23 +205,19 @@ def contact_sheet(seed: int = 1) -> Bytes:
     shown = (load.frames[0].image_HW3, load.frames[-1].image_HW3)
     frames = [as_bytes(cv2.resize(image, (960, 540), interpolation=cv2.INTER_AREA)) for image in shown]
     rng = np.random.default_rng((seed, 3))
+    details = [_marked_tile(seed + place) for place in range(4)]
     names = [name for name in parts.CONTAMINANTS for _ in range(4)] + [*parts.HARD_NEGATIVES * 2]
     portraits = [_portrait(rng, parts.draw_part(name, rng, 140), 160) for name in names]
-    rows: list[list[Bytes]] = [frames, _marked_tiles(seed), portraits[:12], portraits[12:]]
+    rows: list[list[Bytes]] = [frames, details, portraits[:12], portraits[12:]]
     return np.vstack([np.hstack(row) for row in rows])
 
 
-def _marked_tiles(seed: int) -> list[Bytes]:
-    """Four contaminated tiles with outlines."""
-    marked: list[Bytes] = []
-    for image_HW3, class_HW in draw_tiles(seed, 480, 0.9):
-        if (class_HW > 0).sum() > 1500:
-            outlines = cv2.findContours((class_HW > 0).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
-            cv2.drawContours(image_HW3, outlines, -1, (255, 60, 255), 1)
-            marked.append(image_HW3)
-        if len(marked) == 4:
-            break
-    return marked
+def _marked_tile(seed: int) -> Bytes:
+    """A tile with a contaminant that shows well, outlined."""
+    tiles = draw_tiles(seed, 480, 0.9)
+    image_HW3, class_HW = next((image, classes) for image, classes in tiles if (classes > 0).sum() > 1500)
+    outlines = cv2.findContours((class_HW > 0).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
+    return as_bytes(cv2.drawContours(image_HW3, outlines, -1, (255, 60, 255), 1))
 
 
 def _portrait(rng: Random, sprite: Sprite, side_px: int) -> Bytes:
