@@ -192,6 +192,10 @@ suffixes = [".jpg"]
 
 [cameras."{CAMERA_ID}"]
 bed_polygon_px = [{corners}]
+
+# Small blocks, so that progress is seen on a short night.
+[resources]
+frames_per_block = 2
 """
 
 
