@@ -20,7 +20,7 @@ class Segment:
     """One segmenter, loaded once, that turns fetched frames into rows of ``schema.RESULTS``."""
 
     def __init__(self, bundle_uri: str, weights_sha256: str, config: AuditConfig, storage: Storage) -> None:
-        bundle = _load(bundle_uri, weights_sha256, storage)
+        bundle = _open_the_same(bundle_uri, weights_sha256, storage)
         segment, on_gpu = config.segment, config.resources.gpus_per_actor > 0
         self._segment_frames = FrameSegmenter(
             config=config,
@@ -41,13 +41,22 @@ class Segment:
         return pa.Table.from_pylist(rows, schema=RESULTS)
 
 
-def _load(bundle_uri: str, weights_sha256: str, storage: Storage) -> Bundle:
+def open_bundle(bundle_uri: str, storage: Storage) -> Bundle:
+    """Load a bundle from a folder, or from a URI by way of a folder that is gone afterwards.
+
+    Raises:
+        ModelError: There is no bundle, or it is damaged.
+        StorageError: The URI cannot be read.
+    """
     if "://" not in bundle_uri:
-        bundle = load_bundle(Path(bundle_uri))
-    else:
-        with tempfile.TemporaryDirectory(prefix="scrapray-bundle-") as folder:
-            storage.download_folder(bundle_uri, Path(folder))
-            bundle = load_bundle(Path(folder))
+        return load_bundle(Path(bundle_uri))
+    with tempfile.TemporaryDirectory(prefix="scrapray-bundle-") as folder:
+        storage.download_folder(bundle_uri, Path(folder))
+        return load_bundle(Path(folder))
+
+
+def _open_the_same(bundle_uri: str, weights_sha256: str, storage: Storage) -> Bundle:
+    bundle = open_bundle(bundle_uri, storage)
     if bundle.card.weights_sha256 != weights_sha256:
         raise ModelError(
             f"{bundle_uri}: the weights are {bundle.card.weights_sha256[:12]}…, this run began with "

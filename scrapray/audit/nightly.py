@@ -2,7 +2,6 @@
 
 import datetime as dt
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 import scrapray
 from scrapray import schema
-from scrapray.audit.actors import classes_of
+from scrapray.audit.actors import classes_of, open_bundle
 from scrapray.audit.identity import public_settings, run_id_of, work_id_of
 from scrapray.audit.ledger import Progress
 from scrapray.audit.manifest import read_manifest
@@ -20,7 +19,7 @@ from scrapray.audit.publish import Published, Run, nights_of, publish
 from scrapray.config import AuditConfig, LimitsConfig, sha256_of
 from scrapray.errors import ModelError
 from scrapray.labels import MAX_SEVERITY
-from scrapray.segmenter.bundle import BundleCard, load_bundle
+from scrapray.segmenter.bundle import BundleCard
 from scrapray.statistics.contamination import AreaCalibration
 from scrapray.statistics.loads import Reading
 from scrapray.statistics.verdict import SEVERITY_OF_VERDICT, check_rules
@@ -157,11 +156,8 @@ def find_model(model_uri: str, storage: Storage) -> tuple[str, BundleCard]:
     """
     if model_uri == DEMO_BUNDLE:
         model_uri = str(Path(scrapray.__file__).parent / "bundles" / DEMO_BUNDLE)
-    if "://" not in model_uri:
-        return absolute(model_uri), load_bundle(Path(model_uri)).card
-    with tempfile.TemporaryDirectory(prefix="scrapray-bundle-") as folder:
-        storage.download_folder(model_uri, Path(folder))
-        return model_uri, load_bundle(Path(folder)).card
+    bundle_uri = model_uri if "://" in model_uri else absolute(model_uri)
+    return bundle_uri, open_bundle(bundle_uri, storage).card
 
 
 def reading_of(card: BundleCard, config: AuditConfig) -> Reading:
