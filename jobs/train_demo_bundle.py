@@ -7,6 +7,7 @@ for longer training raise ``max_steps`` and start it again.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from scrapray.imagery.scenes import draw_tiles
@@ -28,17 +29,18 @@ DEMO = DemoTraining(
     fit=FitConfig(
         batch_size=8,
         loss_px=64,
-        max_steps=2_300,
+        max_steps=7_500,
         checkpoint_every_steps=100,
         autocast=True,
         # Over all classes, dice drives so small a tower to call everything steel, and no gradient leads back.
         loss=LossConfig(dice_classes="present"),
-        optim=OptimConfig(lr_vision=3e-4, lr_prompt=5e-4, lr_msm=1e-3, warmup_steps=100),
+        optim=OptimConfig(lr_vision=4e-4, lr_prompt=5e-4, lr_msm=1e-3, warmup_steps=100),
     ),
-    tile_px=512,
-    num_training=1_536,
-    num_validation=256,
-    num_test=256,
+    tile_px=256,
+    drawn_px=512,
+    num_training=3_584,
+    num_validation=768,
+    num_test=768,
     max_false_per_tile=1 / 200,
 )
 
@@ -46,4 +48,4 @@ if __name__ == "__main__":
     clip_dir, run_dir, bundle_dir = map(
         Path, sys.argv[1:] or ("scrapray/bundles/miniature-clip", "runs/demo", "scrapray/bundles/demo")
     )
-    train_demo_bundle(clip_dir, run_dir, bundle_dir, DEMO, draw_tiles)
+    train_demo_bundle(clip_dir, run_dir, bundle_dir, DEMO, partial(draw_tiles, cell_px=DEMO.tile_px))

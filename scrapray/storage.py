@@ -8,7 +8,7 @@ environment or profile, and no message of this module holds one.
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -62,6 +62,12 @@ def join(uri: str, *parts: str) -> str:
 def absolute(uri: str) -> str:
     """The same place as a URI that holds in every process, whatever folder it works in."""
     return uri if _is_s3(uri) else _path(uri)
+
+
+def common_folder(uris: Sequence[str]) -> str:
+    """The deepest folder or bucket that all URIs lie in; the URIs are of one store."""
+    # Not commonpath, which makes s3:/ of s3://.
+    return os.path.commonprefix(list(uris)).rpartition("/")[0]  # noqa: RUF071
 
 
 class Storage:

@@ -18,17 +18,22 @@ FETCHED = pa.schema(
 _FAULTS_OF_ONE_FRAME = ("missing", "forbidden")
 
 
-def fetch(batch: pa.Table, storage: Storage) -> pa.Table:
+def fetch(batch: pa.Table, archive_uri: str, storage: Storage) -> pa.Table:
     """Read the bytes of frames: rows with ``frame_id``, ``uri`` and ``camera_id`` become ``FETCHED``.
 
-    A frame that is gone, or that alone may not be read, is a row with a reason. Anything else (no bucket, no
-    connection after all retries, a wrong secret, an archive that may no longer be listed) is no fault of a frame: it
-    stops the run, since a night of rejected frames would count as done.
+    A frame that is gone, or that alone may not be read, is a row with a reason. Anything else (no bucket, a folder
+    that is not mounted, no connection after all retries, a wrong secret, an archive that may no longer be listed) is
+    no fault of a frame: it stops the run, since a night of rejected frames would count as done.
+
+    Args:
+        batch: Frames to read.
+        archive_uri: A folder that all frames of the run lie in.
+        storage: Opens both.
 
     Raises:
         StorageError: The archive cannot be read.
     """
-    fetched = [_fetch_one(uri, storage) for uri in batch["uri"].to_pylist()]
+    fetched = [_fetch_one(uri, archive_uri, storage) for uri in batch["uri"].to_pylist()]
     columns = [
         batch["frame_id"],
         batch["camera_id"],
@@ -38,12 +43,16 @@ def fetch(batch: pa.Table, storage: Storage) -> pa.Table:
     return pa.table(columns, schema=FETCHED)
 
 
-def _fetch_one(uri: str, storage: Storage) -> tuple[bytes | None, str | None]:
+def _fetch_one(uri: str, archive_uri: str, storage: Storage) -> tuple[bytes | None, str | None]:
     try:
         return storage.read_bytes(uri), None
     except StorageError as error:
         if error.reason not in _FAULTS_OF_ONE_FRAME:
             raise
-        if error.reason == "forbidden":
-            next(iter(storage.list_pages(uri.rpartition("/")[0])), None)
+        if not next(storage.list_pages(archive_uri), None):
+            raise StorageError(
+                f"cannot read {uri}: there is nothing at all below {archive_uri}; see whether it is mounted, or index "
+                "what is there now, then run again",
+                reason="missing",
+            ) from error
         return None, error.reason

@@ -24,7 +24,6 @@ from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import ray
 import ray.data
 from ray.data._internal.logical.operators import ListFiles
@@ -38,8 +37,10 @@ from scrapray.audit.fetch import fetch
 from scrapray.audit.ledger import Ledger, Progress
 from scrapray.config import AuditConfig, ResourcesConfig, environment, set_default_environment
 from scrapray.errors import ConfigurationError, ScraprayError, StorageError
+from scrapray.lake import write_table
+from scrapray.schema import TODO
 from scrapray.segmenter.bundle import BundleCard
-from scrapray.storage import Storage, join
+from scrapray.storage import Storage, common_folder, join
 
 _LOCAL_CPUS = 8
 """Logical CPUs of a Ray that we start ourselves, at least: with one per stage and none left, Ray waits for ever."""
@@ -95,14 +96,21 @@ def segment_frames(
     """
     started_s = time.monotonic()
     classes_of(card, config.segment)
-    todo = manifest.filter(pc.is_null(manifest["reject_stage"])).select(["frame_id", "uri", "camera_id"])
+    todo = manifest.filter(pc.is_null(manifest["reject_stage"])).select(TODO.names)
     ledger = Ledger(_checkpoint_uri(work_uri), storage, todo["frame_id"])
     num_done_before = ledger.num_done()
     if num_done_before < ledger.num_total:
         connect(config.resources)
-        _write_parquet(todo, _todo_uri(work_uri), storage)
+        write_table(todo, TODO, _todo_uri(work_uri), storage)
         with ledger.reported(progress), _own_errors(work_uri, storage), _context(work_uri, storage, config.resources):
-            rows = plan(_todo_uri(work_uri), storage=storage, bundle_uri=bundle_uri, card=card, config=config)
+            rows = plan(
+                _todo_uri(work_uri),
+                archive_uri=common_folder(todo["uri"].to_pylist()),
+                storage=storage,
+                bundle_uri=bundle_uri,
+                card=card,
+                config=config,
+            )
             write_checkpointed(rows, join(work_uri, "results"), storage)
     progress(ledger.num_done(), ledger.num_total)
     return SegmentSummary(
@@ -111,7 +119,7 @@ def segment_frames(
 
 
 def plan(
-    todo_uri: str, *, storage: Storage, bundle_uri: str, card: BundleCard, config: AuditConfig
+    todo_uri: str, *, archive_uri: str, storage: Storage, bundle_uri: str, card: BundleCard, config: AuditConfig
 ) -> ray.data.Dataset:
     """Rows of results for a to-do list, lazily. One row per frame all the way: tiles never leave an actor."""
     resources = config.resources
@@ -120,7 +128,7 @@ def plan(
         ray.data.read_parquet(path, filesystem=filesystem)
         .repartition(target_num_rows_per_block=resources.frames_per_block)
         .map_batches(
-            partial(fetch, storage=storage),
+            partial(fetch, archive_uri=archive_uri, storage=storage),
             batch_size=None,
             batch_format="pyarrow",
             zero_copy_batch=True,
@@ -186,7 +194,7 @@ def connect(resources: ResourcesConfig) -> dict[str, float]:
         What the whole cluster has, by Ray's names.
 
     Raises:
-        ConfigurationError: No cluster answers at ``RAY_ADDRESS``, or it is too small.
+        ConfigurationError: No cluster answers at ``RAY_ADDRESS``, it is too small, or none can be started here.
     """
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it logs as an error, it raises too
     set_default_environment(**_RAY_SETTINGS)
@@ -194,13 +202,14 @@ def connect(resources: ResourcesConfig) -> dict[str, float]:
     if not ray.is_initialized():
         address = environment("RAY_ADDRESS")
         _check_address(address)
-        ray.init(
-            address=address or "local",
-            num_cpus=None if address else max(_LOCAL_CPUS, _num_cores(), num_cpus),
-            include_dashboard=None if address else False,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
+        with _started(address):
+            ray.init(
+                address=address or "local",
+                num_cpus=None if address else max(_LOCAL_CPUS, _num_cores(), num_cpus),
+                include_dashboard=None if address else False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
     available: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     num_gpus = resources.actors * resources.gpus_per_actor
     if available.get("CPU", 0) < num_cpus or available.get("GPU", 0) < num_gpus:
@@ -211,6 +220,21 @@ def connect(resources: ResourcesConfig) -> dict[str, float]:
             f"download_tasks ({resources.download_tasks}), or add nodes"
         )
     return available
+
+
+@contextmanager
+def _started(address: str | None) -> Iterator[None]:
+    """Say in one line why Ray does not start; what it raises itself is of many kinds, ``Exception`` among them."""
+    try:
+        yield
+    except Exception as error:
+        what = " ".join(str(error).split())
+        raise ConfigurationError(
+            f"cannot join the Ray cluster at {address}: {what}"
+            if address
+            else f"cannot start Ray on this machine: {what}; it may be too busy or short of memory or room in its "
+            "temporary folder, so see to that and run again, or set RAY_ADDRESS to a cluster"
+        ) from error
 
 
 def _check_address(address: str | None) -> None:
@@ -281,9 +305,3 @@ def _todo_uri(work_uri: str) -> str:
 
 def _checkpoint_uri(work_uri: str) -> str:
     return join(work_uri, "checkpoint")
-
-
-def _write_parquet(table: pa.Table, uri: str, storage: Storage) -> None:
-    buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer)
-    storage.write_bytes(uri, buffer.getvalue().to_pybytes())

@@ -35,14 +35,16 @@ def draw_tiles(
     tile_px: int = 512,
     contaminated_share: float = 0.5,
     settings: SceneSettings | None = None,
+    cell_px: int | None = None,
 ) -> Iterator[tuple[Bytes, Bytes]]:
     """Draw training tiles without end: windows of truck beds, cut into squares and shuffled.
 
     Args:
         seed: The same arguments draw the same bytes.
         tile_px: Side of a tile.
-        contaminated_share: Share of tiles, of those that show scrap, into which a contaminant is put.
+        contaminated_share: Share of cells, of those that show scrap, into which a contaminant is put.
         settings: Scale and sizes of things; that of 4K frames by default.
+        cell_px: Side of the squares that get a contaminant, a hard negative or neither; a tile's by default.
 
     Yields:
         Picture (tile_px, tile_px, 3), RGB, and class index per pixel (tile_px, tile_px), both uint8.
@@ -52,7 +54,7 @@ def draw_tiles(
     scene = 0
     while True:
         rng = np.random.default_rng((seed, 1, scene))
-        image_HW3, class_HW = _draw_window(rng, settings, tile_px, per_side, contaminated_share)
+        image_HW3, class_HW = _draw_window(rng, settings, tile_px * per_side, cell_px or tile_px, contaminated_share)
         for cell in rng.permutation(per_side**2):
             y, x = (part * tile_px for part in divmod(int(cell), per_side))
             here = np.s_[y : y + tile_px, x : x + tile_px]
@@ -61,10 +63,10 @@ def draw_tiles(
 
 
 def _draw_window(
-    rng: Random, settings: SceneSettings, tile_px: int, per_side: int, contaminated_share: float
+    rng: Random, settings: SceneSettings, side: int, cell_px: int, contaminated_share: float
 ) -> tuple[Bytes, Bytes]:
     """Draw a square window of a bed in which each cell gets a contaminant, a hard negative or neither."""
-    side, scale = tile_px * per_side, settings.scale
+    scale, per_side = settings.scale, side // cell_px
     bed_xy = _seen_from_window(rng, settings.bed_polygon_px, side)
     heap = Heap(rng, (side, side), bed_xy, scale)
     loader = Loader(rng, heap, draw_stock(rng, scale, max(settings.num_parts // 4, 1)), bed_xy)
@@ -78,8 +80,8 @@ def _draw_window(
             continue
         length = random_size(rng, settings)
         row, column = divmod(cell, per_side)
-        margin = min(length / 2, tile_px / 2)
-        x, y = (rng.uniform(start * tile_px + margin, (start + 1) * tile_px - margin) for start in (column, row))
+        margin = min(length / 2, cell_px / 2)
+        x, y = (rng.uniform(start * cell_px + margin, (start + 1) * cell_px - margin) for start in (column, row))
         specials.append((name, length, x, y))
     loader.add_window(specials, side, cover=rng.uniform(1.2, 2.8))
     light, camera = lighting.random_light(rng), cameras.random_camera(rng, scale)

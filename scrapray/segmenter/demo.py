@@ -39,8 +39,8 @@ _CHUNK = 128
 _EIGHT_CONNECTED = np.ones((3, 3), np.bool_)
 _NAMES = tuple(contaminant.name for contaminant in SCRAP_CONTAMINANTS)
 
-TileSource = Callable[[int], Iterator[TilePair]]
-"""Seed -> tiles without end."""
+TileSource = Callable[[int, int], Iterator[TilePair]]
+"""Seed, side in px -> tiles without end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +50,9 @@ class DemoTraining:
     Attributes:
         segmenter: What is built around the CLIP.
         fit: Length and learning rates of the finetuning.
-        tile_px: Side of the tiles drawn.
-        num_training: Tiles to train on, again and again, each time varied.
+        tile_px: Side of the tiles that the segmenter sees.
+        drawn_px: Side of the pictures drawn for training, from which tiles are cut at any place.
+        num_training: Pictures to train on, again and again, each time varied.
         num_validation: Tiles on which thresholds are set.
         num_test: Tiles on which the figures of the card are taken.
         max_false_per_tile: False components that a threshold may let through, per class.
@@ -62,6 +63,7 @@ class DemoTraining:
     segmenter: SegmenterConfig
     fit: FitConfig
     tile_px: int
+    drawn_px: int
     num_training: int
     num_validation: int
     num_test: int
@@ -96,22 +98,34 @@ class Tiles:
         return [normal, *(sum(k in found for found in shown) for k in range(1, 1 + len(_NAMES)))]
 
 
-def keep_tiles(folder: Path, num: int, seed: int, source: TileSource, workers: int = 1) -> Tiles:
+def keep_tiles(
+    folder: Path,
+    num: int,
+    side_px: int,
+    seed: int,
+    source: TileSource,
+    *,
+    workers: int = 1,
+    report: Callable[[str], None] = lambda line: None,
+) -> Tiles:
     """Draw tiles into a folder, chunk by chunk; chunks that are there already are read."""
     folder.mkdir(parents=True, exist_ok=True)
     starts = range(0, num, _CHUNK)
     with ProcessPoolExecutor(workers) as pool:
-        jobs = [(folder, start, min(_CHUNK, num - start), seed, source) for start in starts]
-        paths = list(pool.map(_keep_chunk, jobs))
+        jobs = [(folder, start, min(_CHUNK, num - start), side_px, seed, source) for start in starts]
+        paths = []
+        for start, pair in zip(starts, pool.map(_keep_chunk, jobs), strict=True):
+            paths.append(pair)
+            report(f"{folder.name}: {min(start + _CHUNK, num)} of {num} pictures drawn")
     chunks = [(np.load(images, mmap_mode="r"), np.load(classes, mmap_mode="r")) for images, classes in paths]
     return Tiles(*zip(*chunks, strict=True))
 
 
-def _keep_chunk(job: tuple[Path, int, int, int, TileSource]) -> tuple[Path, Path]:
-    folder, start, num, seed, source = job
-    paths = tuple(folder / f"{seed}-{start:06d}-{num}-{what}.npy" for what in ("images", "classes"))
+def _keep_chunk(job: tuple[Path, int, int, int, int, TileSource]) -> tuple[Path, Path]:
+    folder, start, num, side_px, seed, source = job
+    paths = tuple(folder / f"{seed}-{side_px}-{start:06d}-{num}-{what}.npy" for what in ("images", "classes"))
     if not all(path.exists() for path in paths):
-        drawn = zip(*itertools.islice(source(seed + start), num), strict=True)
+        drawn = zip(*itertools.islice(source(seed + start, side_px), num), strict=True)
         for path, arrays in zip(paths, drawn, strict=True):
             partial = path.with_suffix(".part")
             with partial.open("wb") as file:
@@ -139,11 +153,11 @@ def train_demo_bundle(
         report: Takes lines of progress.
     """
     training, validation, test = (
-        keep_tiles(run_dir / name, num, seed, source, demo.workers)
-        for name, num, seed in (
-            ("training", demo.num_training, demo.seed),
-            ("validation", demo.num_validation, demo.seed + 1_000_000),
-            ("test", demo.num_test, demo.seed + 2_000_000),
+        keep_tiles(run_dir / name, num, side_px, seed, source, workers=demo.workers, report=report)
+        for name, num, side_px, seed in (
+            ("training", demo.num_training, demo.drawn_px, demo.seed),
+            ("validation", demo.num_validation, demo.tile_px, demo.seed + 1_000_000),
+            ("test", demo.num_test, demo.tile_px, demo.seed + 2_000_000),
         )
     )
     model, weights = str(clip_dir / "model.json"), clip_dir / "weights.safetensors"
@@ -152,7 +166,7 @@ def train_demo_bundle(
     began = steps_done(checkpoint)
     steps = fit(
         segmenter,
-        varied_tiles(training, (demo.seed, began)),
+        varied_tiles(training, demo.tile_px, (demo.seed, began)),
         demo.fit,
         tiles_per_class=training.count_per_class(),
         checkpoint=checkpoint,
@@ -171,7 +185,7 @@ def train_demo_bundle(
             "what": "drawn scrap only: it knows nothing of real scrap",
             "start": "miniature-clip",
             "steps": steps,
-            "tiles": len(training),
+            "pictures": len(training),
             "settings": asdict(demo.fit),
         },
         metrics={
@@ -184,30 +198,22 @@ def train_demo_bundle(
     return card
 
 
-def varied_tiles(tiles: Tiles, seed: tuple[int, ...]) -> Iterator[TilePair]:
-    """Tiles in random order without end, each turned, mirrored, shifted and in another light.
-
-    What a shift brings in at one side is the mirror image of what is there; without all this a few thousand tiles
-    are soon known by heart.
+def varied_tiles(drawn: Tiles, tile_px: int, seed: tuple[int, ...]) -> Iterator[TilePair]:
+    """Tiles without end, from drawn pictures in random order: each from another place, turned, mirrored and in
+    another light. Without all this a few thousand pictures are soon known by heart.
     """
     rng = np.random.default_rng(seed)
     while True:
-        for place in rng.permutation(len(tiles)):
-            image_HW3, class_HW = tiles[int(place)]
-            side, reach = len(class_HW), len(class_HW) // 3
+        for place in rng.permutation(len(drawn)):
+            image_HW3, class_HW = drawn[int(place)]
+            top, left = rng.integers(np.array(class_HW.shape) - tile_px + 1)
             turns, mirror = int(rng.integers(4)), int(rng.choice((-1, 1)))
-            rows, columns = (_mirrored(side, int(rng.integers(-reach, reach + 1))) for _ in range(2))
             image_HW3, class_HW = (
-                np.rot90(array, turns)[::mirror][rows[:, None], columns] for array in (image_HW3, class_HW)
+                np.rot90(array[top : top + tile_px, left : left + tile_px], turns)[::mirror]
+                for array in (image_HW3, class_HW)
             )
             light_3 = rng.uniform(0.7, 1.3) * rng.uniform(0.9, 1.1, 3)
             yield np.clip(image_HW3 * light_3.astype(np.float32), 0, 255).astype(np.uint8), class_HW
-
-
-def _mirrored(side: int, shift: int) -> NDArray[np.int64]:
-    """Indices of an axis, shifted, with its mirror image beyond the ends."""
-    index = np.arange(shift, side + shift) % (2 * side)
-    return np.where(index < side, index, 2 * side - 1 - index)
 
 
 def progress_line(progress: FitProgress) -> str:

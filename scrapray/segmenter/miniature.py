@@ -95,7 +95,14 @@ class Drawings:
 
 
 def draw_collection(
-    folder: Path, num: int, *, seed: int, size_px: int = 128, evenly: bool = False, workers: int = 1
+    folder: Path,
+    num: int,
+    *,
+    seed: int,
+    size_px: int = 128,
+    evenly: bool = False,
+    workers: int = 1,
+    report: Callable[[str], None] = lambda line: None,
 ) -> Drawings:
     """Draw pictures into a folder, chunk by chunk; chunks that are there already are read.
 
@@ -106,11 +113,15 @@ def draw_collection(
         size_px: Side of a picture.
         evenly: All names equally often, instead of as ``things.draw_thing`` prefers.
         workers: Processes that draw.
+        report: Takes lines of progress.
     """
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [(folder, range(first, min(first + _CHUNK, num)), seed, size_px, evenly) for first in range(0, num, _CHUNK)]
     with ProcessPoolExecutor(workers) as pool:
-        chunks = [_read_chunk(path) for path in pool.map(_draw_chunk, jobs)]
+        chunks = []
+        for job, path in zip(jobs, pool.map(_draw_chunk, jobs), strict=True):
+            chunks.append(_read_chunk(path))
+            report(f"{folder.name}: {job[1].stop} of {num} drawn")
     images, captions, names, steel = (
         np.concatenate([chunk[key] for chunk in chunks]) for key in ("images", "captions", "names", "steel")
     )
@@ -200,7 +211,12 @@ def train_miniature_clip(
     """
     size_px, workers = config.vision_cfg["image_size"], training.workers
     drawn = draw_collection(
-        run_dir / "drawings", training.num_drawings, seed=training.seed, size_px=size_px, workers=workers
+        run_dir / "drawings",
+        training.num_drawings,
+        seed=training.seed,
+        size_px=size_px,
+        workers=workers,
+        report=report,
     )
     held_out = draw_collection(
         run_dir / "held_out",
@@ -209,6 +225,7 @@ def train_miniature_clip(
         size_px=size_px,
         evenly=True,
         workers=workers,
+        report=report,
     )
     torch.manual_seed(training.seed)
     clip = new_clip(config)

@@ -142,6 +142,16 @@ def test_settings_that_do_not_fit_the_bundle_are_refused_before_any_work(tmp_pat
     assert not night.work.exists()
 
 
+def test_a_machine_on_which_ray_does_not_start_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise Exception("The current node\n timed out during startup.")  # what Ray raises when a machine is busy
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(ConfigurationError, match="cannot start Ray on this machine: The current node timed out"):
+        pipeline.connect(ResourcesConfig())
+
+
 def test_fetching_and_segmenting_stay_apart_so_that_one_goes_on_while_the_other_computes(
     tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -150,7 +160,12 @@ def test_fetching_and_segmenting_stay_apart_so_that_one_goes_on_while_the_other_
     # As many CPUs, tasks and actors on both sides as make Ray join stages where it can.
     config = replace(CONFIG, resources=ResourcesConfig(cpus_per_actor=1, download_tasks=1, actors=1))
     pipeline.plan(
-        str(todo), storage=Storage(), bundle_uri=str(tiny_bundle), card=read_card(tiny_bundle), config=config
+        str(todo),
+        archive_uri=str(tmp_path),
+        storage=Storage(),
+        bundle_uri=str(tiny_bundle),
+        card=read_card(tiny_bundle),
+        config=config,
     ).explain()
     physical = capsys.readouterr().out.rpartition("Physical Plan (Optimized)")[2]
     assert "ActorPoolMapOperator[MapBatches(Segment)]" in physical

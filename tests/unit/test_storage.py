@@ -14,7 +14,7 @@ import pytest
 from scrapray import storage as storage_module
 from scrapray.config import StorageConfig
 from scrapray.errors import StorageError
-from scrapray.storage import Storage, absolute, join
+from scrapray.storage import Storage, absolute, common_folder, join
 from tests.fixtures.services import ADMIN, acting_as
 
 ODD_KEYS = ["a b=c/ü.jpg", "100%/x%20y.jpg", "*[1]?.jpg", "日本/ピ.png", "plus+and&.jpg"]
@@ -296,3 +296,15 @@ def test_a_uri_without_a_bucket_is_one_clear_line():
 def test_a_storage_error_keeps_its_reason_when_sent_to_another_process():
     error = pickle.loads(pickle.dumps(StorageError("cannot read", reason="missing")))
     assert (str(error), error.reason) == ("cannot read", "missing")
+
+
+@pytest.mark.parametrize(
+    ("uris", "folder"),
+    [
+        (["s3://b/x/1.jpg", "s3://b/y/2.jpg"], "s3://b"),
+        (["s3://b/cam_08.jpg", "s3://b/cam_09.jpg"], "s3://b"),
+        (["/mnt/a b=1/1.jpg"], "/mnt/a b=1"),
+    ],
+)
+def test_the_folder_that_all_uris_lie_in(uris: list[str], folder: str) -> None:
+    assert common_folder(uris) == folder

@@ -31,14 +31,20 @@ def fetched_of(*contents: bytes | None) -> pa.Table:
 
 def test_fetching_gives_bytes_or_a_reason(tmp_path: Path) -> None:
     (tmp_path / "a=1 ü%41*.jpg").write_bytes(b"frame")
-    table = fetch(todo_of(f"{tmp_path}/a=1 ü%41*.jpg", f"{tmp_path}/gone.jpg"), Storage())
+    table = fetch(todo_of(f"{tmp_path}/a=1 ü%41*.jpg", f"{tmp_path}/gone.jpg"), str(tmp_path), Storage())
     assert table.schema == FETCHED
     assert table["data"].to_pylist() == [b"frame", None]
     assert table["download_fault"].to_pylist() == [None, "missing"]
 
 
+def test_a_folder_that_is_not_mounted_stops_the_run(tmp_path: Path) -> None:
+    (tmp_path / "mnt").mkdir()
+    with pytest.raises(StorageError, match=r"nothing at all below .*mnt; see whether it is mounted"):
+        fetch(todo_of(f"{tmp_path}/mnt/a.jpg"), f"{tmp_path}/mnt", Storage())
+
+
 def test_no_frames_are_fetched_into_an_empty_table() -> None:
-    assert fetch(todo_of(), Storage()).schema == FETCHED
+    assert fetch(todo_of(), "", Storage()).schema == FETCHED
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +55,7 @@ def frame_uri(s3: S3Server) -> str:
 
 
 def test_a_key_that_was_deleted_after_the_index_is_a_reason(s3: S3Server, frame_uri: str) -> None:
-    table = fetch(todo_of(frame_uri, "s3://fetched/north/gone.jpg"), Storage(s3.config))
+    table = fetch(todo_of(frame_uri, "s3://fetched/north/gone.jpg"), "s3://fetched", Storage(s3.config))
     assert table["data"].to_pylist() == [b"frame", None]
     assert table["download_fault"].to_pylist() == [None, "missing"]
 
@@ -59,13 +65,13 @@ def test_an_archive_that_may_not_be_read_stops_the_run(
     s3: S3Server, frame_uri: str, identity: Identity, reason: str
 ) -> None:
     with acting_as(identity), pytest.raises(StorageError) as caught:
-        fetch(todo_of(frame_uri), Storage(s3.config))
+        fetch(todo_of(frame_uri), "s3://fetched", Storage(s3.config))
     assert caught.value.reason == reason
 
 
 def test_a_bucket_that_is_gone_stops_the_run(s3: S3Server) -> None:
     with pytest.raises(StorageError) as caught:
-        fetch(todo_of("s3://vanished/a.jpg"), Storage(s3.config))
+        fetch(todo_of("s3://vanished/a.jpg"), "s3://vanished", Storage(s3.config))
     assert caught.value.reason == "no_bucket"
 
 
@@ -75,10 +81,10 @@ def test_one_frame_that_may_not_be_read_in_an_archive_that_may_is_a_reason() -> 
             raise StorageError(f"cannot read {uri}", reason="forbidden")
 
         def list_pages(self, uri: str, suffixes: tuple[str, ...] = ()):  # type: ignore[no-untyped-def]
-            assert uri == "s3://archive/north"
-            return iter([[]])
+            assert uri == "s3://archive"
+            return iter([["another frame"]])
 
-    table = fetch(todo_of("s3://archive/north/a.jpg"), OneForbidden())
+    table = fetch(todo_of("s3://archive/north/a.jpg"), "s3://archive", OneForbidden())
     assert table["download_fault"].to_pylist() == ["forbidden"]
 
 

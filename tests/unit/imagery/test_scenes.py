@@ -130,6 +130,15 @@ def test_the_share_of_contaminated_tiles_follows_the_option():
     assert 0.15 < shares[0] < 0.5 < 0.65 < shares[1]
 
 
+def test_cells_smaller_than_a_tile_put_several_contaminants_into_it():
+    settings = replace(SMALL, width_px=960, height_px=540)
+    shown = [
+        np.mean([(classes > 0).mean() for _, classes in take(16, 2, 192, 0.9, settings, cell_px)])
+        for cell_px in (192, 96)
+    ]
+    assert shown[1] > 2 * shown[0]
+
+
 def test_an_archive_is_ready_to_be_audited_and_tells_its_truth(tmp_path):
     reported = []
     draw_archive(

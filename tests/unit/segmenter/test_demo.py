@@ -35,14 +35,14 @@ SETTINGS = SegmenterConfig(
 )
 
 
-def squares(seed: int) -> Iterator[TilePair]:
-    """Tiles of 64 px: grey noise, and in every second one a bright square of some class."""
+def squares(seed: int, side_px: int) -> Iterator[TilePair]:
+    """Tiles of grey noise, and in every second one a bright square of some class."""
     rng = np.random.default_rng(seed)
     while True:
-        image_HW3 = rng.integers(0, 100, (64, 64, 3), dtype=np.uint8)
-        class_HW = np.zeros((64, 64), np.uint8)
+        image_HW3 = rng.integers(0, 100, (side_px, side_px, 3), dtype=np.uint8)
+        class_HW = np.zeros((side_px, side_px), np.uint8)
         if rng.random() < 0.5:
-            top, left = rng.integers(0, 40, 2)
+            top, left = rng.integers(0, side_px - 24, 2)
             kind = int(rng.integers(1, 4))
             image_HW3[top : top + 20, left : left + 20, kind - 1] = 250
             class_HW[top : top + 20, left : left + 20] = kind
@@ -50,7 +50,7 @@ def squares(seed: int) -> Iterator[TilePair]:
 
 
 def some_tiles(folder: Path, num: int = 24) -> Tiles:
-    return keep_tiles(folder, num, 0, squares)
+    return keep_tiles(folder, num, 64, 0, squares)
 
 
 def scores_of(tiles: Tiles) -> np.ndarray:
@@ -67,14 +67,14 @@ def clip_dir(tmp_path: Path) -> Path:
 
 
 def test_tiles_are_drawn_once_and_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
-    one = keep_tiles(tmp_path / "one", 150, 7, squares)
-    two = keep_tiles(tmp_path / "two", 150, 7, squares, workers=2)
+    one = keep_tiles(tmp_path / "one", 150, 64, 7, squares)
+    two = keep_tiles(tmp_path / "two", 150, 64, 7, squares, workers=2)
     assert len(one) == len(two) == 150
     for place in (0, 127, 128, 149):
         assert (one[place][0] == two[place][0]).all()
         assert (one[place][1] == two[place][1]).all()
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "one").iterdir()}
-    keep_tiles(tmp_path / "one", 150, 7, squares)
+    keep_tiles(tmp_path / "one", 150, 64, 7, squares)
     assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "one").iterdir()}
     assert not list((tmp_path / "one").glob("*.part"))
 
@@ -88,9 +88,10 @@ def test_each_class_is_counted_by_the_tiles_that_show_it(tmp_path: Path) -> None
 
 def test_pictures_and_classes_are_varied_together(tmp_path: Path) -> None:
     tiles = some_tiles(tmp_path)
-    stream = varied_tiles(tiles, (0,))
+    stream = varied_tiles(tiles, 48, (0,))
     for _ in range(2 * len(tiles)):
         image_HW3, class_HW = next(stream)
+        assert (image_HW3.shape, class_HW.shape) == ((48, 48, 3), (48, 48))
         for kind in np.unique(class_HW[class_HW > 0]):
             assert (image_HW3[class_HW == kind][:, kind - 1] > 150).all()
             assert (image_HW3[class_HW != kind][:, kind - 1] < 150).all()
@@ -140,7 +141,8 @@ def test_from_tiles_to_a_bundle_in_pieces(tmp_path: Path, clip_dir: Path) -> Non
         segmenter=SETTINGS,
         fit=FitConfig(batch_size=4, loss_px=16, max_steps=3, report_every_steps=1),
         tile_px=64,
-        num_training=16,
+        drawn_px=96,
+        num_training=32,
         num_validation=16,
         num_test=16,
         max_false_per_tile=0.1,
@@ -153,4 +155,5 @@ def test_from_tiles_to_a_bundle_in_pieces(tmp_path: Path, clip_dir: Path) -> Non
     assert (bundle.card.weights_sha256, bundle.card.thresholds) == (card.weights_sha256, card.thresholds)
     assert card.metrics["frozen_clip"]["pixels"]["any"]["prevalence"] > 0
     assert sum(line.startswith("step") for line in lines) == 4
+    assert "training: 32 of 32 pictures drawn" in lines
     assert bundle.score_tiles(np.zeros((1, 64, 64, 3), np.uint8), 16).shape == (1, 3, 16, 16)
