@@ -6,6 +6,7 @@
 
 import json
 import multiprocessing
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,15 +14,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from scrapray.audit.manifest import index_archive
 from scrapray.audit.nightly import run_audit
 from scrapray.config import AuditConfig, read_config
 from scrapray.imagery.scenes import draw_archive
+from scrapray.lake import read_partition
 from scrapray.segmenter.bundle import BundleCard, read_card
 from scrapray.statistics.contamination import calibrate_areas
 from scrapray.storage import Storage
 
 _LOADS_PER_PART = 4
+_ABOVE = 0.005
+"""A threshold lies so much above the score that must not pass it."""
+_THRESHOLDS = (0.05, 0.99)
+"""Lowest and highest threshold that is ever chosen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +40,13 @@ class RehearsedLoad:
         true_frac: Contaminated share of the visible bed over all frames.
         largest_px: Longest visible extent of a contaminant in any frame; 0 for a clean load.
         row: Its row of ``schema.LOADS``.
+        peaks_FK: The highest score of each contaminant in each used frame.
     """
 
     true_frac: float
     largest_px: float
     row: Mapping[str, Any]
+    peaks_FK: tuple[tuple[float, ...], ...]
 
 
 def rehearse(
@@ -61,14 +71,41 @@ def rehearse(
     index_archive(archive, manifest, storage=Storage(), archive=config.archive)
     summary = run_audit(manifest, lake, model_uri, config=config)
     rows = {(row["site"], row["load_id"]): row for row in summary.loads}
+    peaks = _peaks(lake, summary.loads)
     return [
         RehearsedLoad(
             true_frac=truth["contamination_frac"],
             largest_px=max(found["largest_px"] for found in truth["classes"].values()),
             row=rows[truth["site"], truth["load_id"]],
+            peaks_FK=tuple(peaks[truth["site"], truth["load_id"]]),
         )
         for truth in _truths(parts)
     ]
+
+
+def _peaks(lake: str, loads: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[tuple[float, ...]]]:
+    """Highest scores of the used frames of each load."""
+    peaks: dict[tuple[str, str], list[tuple[float, ...]]] = defaultdict(list)
+    for date, site in sorted({(load["date"], load["site"]) for load in loads}):
+        for frame in read_partition(lake, "frames", date, site, Storage()).to_pylist():
+            if frame["status"] == "used":
+                peaks[site, frame["load_id"]].append(tuple(found["max_score"] for found in frame["classes"]))
+    return peaks
+
+
+def choose_thresholds(loads: Sequence[RehearsedLoad], max_flagged_frac: float) -> tuple[float, ...]:
+    """For each contaminant the lowest threshold that few clean loads pass in two of their frames.
+
+    Two frames are what the robust count of a load asks for.
+
+    Args:
+        loads: Rehearsed with the bundle, whatever its thresholds.
+        max_flagged_frac: Share of clean loads that each contaminant may flag wrongly.
+    """
+    seconds_LK = np.array([np.sort(load.peaks_FK, axis=0)[-2] for load in loads if load.largest_px == 0])
+    num_flagged = int(max_flagged_frac * len(seconds_LK))
+    highest_K = np.sort(seconds_LK, axis=0)[-1 - num_flagged]
+    return tuple(float(score) for score in np.clip(highest_K + _ABOVE, *_THRESHOLDS).round(3))
 
 
 def calibrate_bundle(folder: Path, loads: Sequence[RehearsedLoad]) -> BundleCard:

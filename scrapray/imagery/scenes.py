@@ -195,6 +195,10 @@ suffixes = [".jpg"]
 [cameras."{CAMERA_ID}"]
 bed_polygon_px = [{corners}]
 
+# The demo bundle reads tiles of 256 px, for which the default of 64 px would be much.
+[segment]
+overlap_px = 32
+
 # Small blocks, so that progress is seen on a short night.
 [resources]
 frames_per_block = 2

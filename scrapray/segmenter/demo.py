@@ -1,7 +1,7 @@
 """The demo bundle: a small CLIP finetuned by the paper's recipe on drawn scrap, and measured on drawn scrap.
 
-Drawn tiles are kept on disk, so that training can be cut and nothing is drawn twice. Seeds of training, validation
-and test never meet: thresholds are set on validation tiles, figures are taken on test tiles.
+Drawn tiles are kept on disk, so that training can be cut and nothing is drawn twice. Seeds of training and test
+never meet. Thresholds are set later, on whole loads.
 
 Shapes: N tiles, H x W pixels, K contaminants, h x w cells of a score map.
 """
@@ -21,7 +21,7 @@ from scipy import ndimage
 
 from scrapray.imagery.components import Component, find_components
 from scrapray.labels import SCRAP_CONTAMINANTS
-from scrapray.segmenter.bundle import BundleCard, save_bundle
+from scrapray.segmenter.bundle import BundleCard, load_bundle, save_bundle
 from scrapray.segmenter.fit import FitConfig, FitProgress, TilePair, fit, steps_done
 from scrapray.segmenter.model import Segmenter, SegmenterConfig, build_segmenter, prepare_tiles
 from scrapray.statistics.metrics import ScoreHistogram
@@ -32,10 +32,8 @@ MIN_AREA_PX = 100
 OBJECT_BANDS_PX = (15, 30, 60, 120)
 """Lower ends of the bands of length by which recall of objects is told."""
 
-LOWEST_THRESHOLD = 0.2
-"""What never scores more in validation tiles is no reason to detect at less."""
-
 _CHUNK = 128
+_TEST_SEED = 2_000_000
 _EIGHT_CONNECTED = np.ones((3, 3), np.bool_)
 _NAMES = tuple(contaminant.name for contaminant in SCRAP_CONTAMINANTS)
 
@@ -53,10 +51,8 @@ class DemoTraining:
         tile_px: Side of the tiles that the segmenter sees.
         drawn_px: Side of the pictures drawn for training, from which tiles are cut at any place.
         num_training: Pictures to train on, again and again, each time varied.
-        num_validation: Tiles on which thresholds are set.
         num_test: Tiles on which the figures of the card are taken.
-        max_false_per_tile: False components that a threshold may let through, per class.
-        seed: Of the training tiles; validation and test have their own.
+        seed: Of the training tiles; those of the test have their own.
         workers: Processes that draw.
     """
 
@@ -65,9 +61,7 @@ class DemoTraining:
     tile_px: int
     drawn_px: int
     num_training: int
-    num_validation: int
     num_test: int
-    max_false_per_tile: float
     seed: int = 0
     workers: int = 2
 
@@ -142,7 +136,7 @@ def train_demo_bundle(
     source: TileSource,
     report: Callable[[str], None] = print,
 ) -> BundleCard:
-    """Draw, finetune, set thresholds, measure beside the frozen CLIP, and write the bundle.
+    """Draw, finetune, measure beside the frozen CLIP, and write the bundle, with thresholds still to be set.
 
     Args:
         clip_dir: The CLIP to begin from, as ``tower.save_clip`` writes it.
@@ -152,35 +146,34 @@ def train_demo_bundle(
         source: Draws tiles.
         report: Takes lines of progress.
     """
-    training, validation, test = (
-        keep_tiles(run_dir / name, num, side_px, seed, source, workers=demo.workers, report=report)
-        for name, num, side_px, seed in (
-            ("training", demo.num_training, demo.drawn_px, demo.seed),
-            ("validation", demo.num_validation, demo.tile_px, demo.seed + 1_000_000),
-            ("test", demo.num_test, demo.tile_px, demo.seed + 2_000_000),
-        )
+    training = keep_tiles(
+        run_dir / "training",
+        demo.num_training,
+        demo.drawn_px,
+        demo.seed,
+        source,
+        workers=demo.workers,
+        report=report,
     )
+    test = draw_test_tiles(run_dir, demo, source, report)
     model, weights = str(clip_dir / "model.json"), clip_dir / "weights.safetensors"
     segmenter = build_segmenter(demo.segmenter, SCRAP_CONTAMINANTS, model=model, weights=weights, seed=demo.seed)
     checkpoint = run_dir / "checkpoint.pt"
-    began = steps_done(checkpoint)
     steps = fit(
         segmenter,
-        varied_tiles(training, demo.tile_px, (demo.seed, began)),
+        varied_tiles(training, demo.tile_px, (demo.seed, steps_done(checkpoint))),
         demo.fit,
         tiles_per_class=training.count_per_class(),
         checkpoint=checkpoint,
         watch=lambda progress, _: report(progress_line(progress)),
     )
-    thresholds = set_thresholds(score_tiles(segmenter, validation), validation, demo.max_false_per_tile)
     frozen = frozen_segmenter(demo.segmenter, model, weights)
-    card = save_bundle(
+    return save_bundle(
         bundle_dir,
         segmenter,
         name="demo",
         version="1",
         tile_px=demo.tile_px,
-        thresholds=thresholds,
         trained_on={
             "what": "drawn scrap only: it knows nothing of real scrap",
             "start": "miniature-clip",
@@ -190,12 +183,27 @@ def train_demo_bundle(
         },
         metrics={
             "measured_on": f"{len(test)} drawn tiles with seeds never used in training, every {STRIDE_PX} px",
-            "finetuned": measure(score_tiles(segmenter, test), test, thresholds),
+            "finetuned": measure(score_tiles(segmenter, test), test),
             "frozen_clip": measure(score_tiles(frozen, test), test),
         },
     )
-    report(card.to_json())
+
+
+def set_thresholds(bundle_dir: Path, thresholds: Sequence[float], test: Tiles) -> BundleCard:
+    """Write thresholds into a bundle's card, and what it finds and misses with them."""
+    bundle = load_bundle(bundle_dir)
+    metrics = {**bundle.card.metrics, "finetuned": measure(score_tiles(bundle.model, test), test, thresholds)}
+    card = replace(bundle.card, thresholds=tuple(thresholds), metrics=metrics)
+    (bundle_dir / "card.json").write_text(card.to_json(), encoding="utf-8")
     return card
+
+
+def draw_test_tiles(
+    run_dir: Path, demo: DemoTraining, source: TileSource, report: Callable[[str], None] = lambda line: None
+) -> Tiles:
+    """The tiles on which the figures of the card are taken."""
+    seed = demo.seed + _TEST_SEED
+    return keep_tiles(run_dir / "test", demo.num_test, demo.tile_px, seed, source, workers=demo.workers, report=report)
 
 
 def varied_tiles(drawn: Tiles, tile_px: int, seed: tuple[int, ...]) -> Iterator[TilePair]:
@@ -250,18 +258,6 @@ def score_tiles(segmenter: Segmenter, tiles: Tiles, batch_size: int = 8) -> NDAr
             both = torch.cat([maps.any_NHW[:, None], maps.classes_NKHW], dim=1)
             found.append(both.float().numpy().astype(np.float16))
     return np.concatenate(found)
-
-
-def set_thresholds(scores_NCHW: NDArray[np.float16], tiles: Tiles, max_false_per_tile: float) -> tuple[float, ...]:
-    """For each contaminant the threshold that so many false components of these tiles pass."""
-    num_passing = int(max_false_per_tile * len(tiles))
-    false_K: list[list[float]] = [[] for _ in _NAMES]
-    for maps_CHW, (_, class_HW) in zip(scores_NCHW, _each(tiles), strict=True):
-        for component in _components(maps_CHW, [LOWEST_THRESHOLD] * len(false_K)):
-            if not _covered(component, class_HW).any():
-                false_K[component.class_index].append(component.score)
-    passing = [sorted(scores, reverse=True)[num_passing : num_passing + 1] for scores in false_K]
-    return tuple(round(min(score[0] + 0.005, 0.99), 3) if score else LOWEST_THRESHOLD for score in passing)
 
 
 def measure(

@@ -112,7 +112,7 @@ def fit(
     meter = _Meter()
     segmenter.train()
     optimizer.train()
-    for pairs in _batches(tiles, config.batch_size):
+    for pairs in () if _is_over(step, 0, config) else _batches(tiles, config.batch_size):
         meter.add(
             train_step(
                 segmenter,

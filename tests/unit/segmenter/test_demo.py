@@ -13,6 +13,7 @@ from scrapray.segmenter.demo import (
     STRIDE_PX,
     DemoTraining,
     Tiles,
+    draw_test_tiles,
     frozen_segmenter,
     keep_tiles,
     measure,
@@ -112,19 +113,6 @@ def test_an_empty_map_finds_no_object(tmp_path: Path) -> None:
     assert all(hits == 0 and total for hits, total in found["objects_found_of"].values())
 
 
-def test_a_threshold_lets_as_many_false_components_pass_as_allowed(tmp_path: Path) -> None:
-    tiles = some_tiles(tmp_path, 20)
-    scores = np.zeros_like(scores_of(tiles))
-    clean = [place for place in range(len(tiles)) if not tiles[place][1].any()][:4]
-    for place, score in zip(clean, (0.9, 0.7, 0.5, 0.3), strict=True):
-        scores[place, 2, 4:10, 4:10] = score
-    for allowed, between in ((0, (0.9, 0.91)), (1, (0.7, 0.71)), (2, (0.5, 0.51))):
-        thresholds = set_thresholds(scores, tiles, allowed / len(tiles))
-        assert between[0] < thresholds[1] < between[1]
-        found = measure(scores, tiles, thresholds)
-        assert found["false_components_per_tile"] == pytest.approx(allowed / len(tiles))
-
-
 def test_the_frozen_segmenter_reads_plain_sentences(clip_dir: Path) -> None:
     model, weights = str(clip_dir / "model.json"), clip_dir / "weights.safetensors"
     frozen = frozen_segmenter(SETTINGS, model, weights)
@@ -143,17 +131,21 @@ def test_from_tiles_to_a_bundle_in_pieces(tmp_path: Path, clip_dir: Path) -> Non
         tile_px=64,
         drawn_px=96,
         num_training=32,
-        num_validation=16,
         num_test=16,
-        max_false_per_tile=0.1,
         workers=1,
     )
     lines: list[str] = []
     train_demo_bundle(clip_dir, tmp_path / "run", tmp_path / "bundle", demo, squares, lines.append)
     card = train_demo_bundle(clip_dir, tmp_path / "run", tmp_path / "bundle", demo, squares, lines.append)
     bundle = load_bundle(tmp_path / "bundle")
-    assert (bundle.card.weights_sha256, bundle.card.thresholds) == (card.weights_sha256, card.thresholds)
+    assert (bundle.card.weights_sha256, bundle.card.trained_on["steps"]) == (card.weights_sha256, 3)
     assert card.metrics["frozen_clip"]["pixels"]["any"]["prevalence"] > 0
-    assert sum(line.startswith("step") for line in lines) == 4
+    assert sum(line.startswith("step") for line in lines) == 3
     assert "training: 32 of 32 pictures drawn" in lines
     assert bundle.score_tiles(np.zeros((1, 64, 64, 3), np.uint8), 16).shape == (1, 3, 16, 16)
+
+    test = draw_test_tiles(tmp_path / "run", demo, squares)
+    tuned = set_thresholds(tmp_path / "bundle", (0.2, 0.3, 0.4), test)
+    assert load_bundle(tmp_path / "bundle").card.thresholds == tuned.thresholds == (0.2, 0.3, 0.4)
+    assert tuned.metrics["finetuned"]["pixels"]["motor"]["threshold"] == 0.2
+    assert tuned.metrics["frozen_clip"] == card.metrics["frozen_clip"]
