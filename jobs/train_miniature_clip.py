@@ -11,14 +11,15 @@ from pathlib import Path
 from scrapray.segmenter.miniature import MiniatureTraining, train_miniature_clip
 
 TRAINING = MiniatureTraining(
-    num_drawings=32_768,
+    num_drawings=65_536,
     num_held_out=2_048,
     batch_size=128,
-    max_steps=1_400,
-    learning_rate=1e-3,
-    warmup_steps=60,
+    max_steps=4_000,
+    learning_rate=2e-3,
+    warmup_steps=100,
     weight_decay=0.1,
     patch_dropout=0.5,
+    checkpoint_every_steps=250,
     seed=0,
 )
 

@@ -112,7 +112,8 @@ def fit(
     meter = _Meter()
     segmenter.train()
     optimizer.train()
-    for pairs in () if _is_over(step, 0, config) else _batches(tiles, config.batch_size):
+    num_left = None if config.max_steps is None else max(0, config.max_steps - step)
+    for pairs in itertools.islice(_batches(tiles, config.batch_size), num_left):
         meter.add(
             train_step(
                 segmenter,

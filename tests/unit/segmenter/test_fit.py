@@ -47,6 +47,15 @@ def test_training_stops_when_its_seconds_are_over(segmenter: Segmenter) -> None:
     assert fit(segmenter, squares(), settings(max_steps=None, max_seconds=0.0)) == 1
 
 
+def test_a_training_that_is_over_takes_no_further_step(segmenter: Segmenter, tmp_path: Path) -> None:
+    config = settings(max_steps=2)
+    assert fit(segmenter, squares(), config, checkpoint=tmp_path / "checkpoint.pt") == 2
+    before = {name: value.clone() for name, value in segmenter.state().items()}
+    assert fit(segmenter, squares(), config, checkpoint=tmp_path / "checkpoint.pt") == 2
+    for name, value in segmenter.state().items():  # averaged weights lose a bit on the way to training and back
+        torch.testing.assert_close(value, before[name], rtol=1e-5, atol=1e-6)
+
+
 def test_training_uses_up_a_finite_stream_with_its_incomplete_last_batch(segmenter: Segmenter) -> None:
     seen: list[FitProgress] = []
     pairs = itertools.islice(squares(), 5)

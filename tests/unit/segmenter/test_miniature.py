@@ -54,7 +54,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_weights(tmp_path: Path) 
         train_miniature_clip(cut, cut / "bundle", training(), config=TINY, report=stop_after_the_checkpoint)
     lines: list[str] = []
     train_miniature_clip(cut, cut / "bundle", training(), config=TINY, report=lines.append)
-    assert lines[0].startswith("step 3/4")
+    assert next(line for line in lines if line.startswith("step")).startswith("step 3/4")
     expected, found = (
         build_clip(str(run / "bundle/model.json"), run / "bundle/weights.safetensors")[0] for run in (whole, cut)
     )
