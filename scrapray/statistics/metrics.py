@@ -12,6 +12,10 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
+
+MAX_FALSE_ALARM_RATE = 0.3
+"""Up to which the overlap with regions is integrated."""
 
 _KEY_BITS = 20
 _DROPPED_BITS = 32 - _KEY_BITS
@@ -28,6 +32,8 @@ class PixelMetrics:
         average_precision: Mean precision over recall, without interpolation.
         f1_max: Best harmonic mean of precision and recall over all thresholds.
         f1_threshold: Score from which on pixels count as found there.
+        aupro: Area under the curve of mean overlap with a region over false alarm rate up to
+            ``MAX_FALSE_ALARM_RATE``, divided by that; small regions weigh as much as large ones; chance is 0.15.
     """
 
     prevalence: float
@@ -35,6 +41,7 @@ class PixelMetrics:
     average_precision: float | None
     f1_max: float | None
     f1_threshold: float | None
+    aupro: float | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,22 +51,27 @@ class ScoreHistogram:
     Attributes:
         normal_B: Pixels that are no contaminants.
         contaminant_B: Pixels that are.
+        overlap_B: Of the same pixels, each as its share of its region.
+        num_regions: Connected regions of contaminant pixels, corners included.
     """
 
     normal_B: npt.NDArray[np.int64]
     contaminant_B: npt.NDArray[np.int64]
+    overlap_B: npt.NDArray[np.float64]
+    num_regions: int
 
     @classmethod
     def empty(cls) -> Self:
         """Nothing counted yet."""
-        return cls(np.zeros(1 << _KEY_BITS, np.int64), np.zeros(1 << _KEY_BITS, np.int64))
+        counts_B = np.zeros(1 << _KEY_BITS, np.int64)
+        return cls(counts_B, counts_B, counts_B.astype(np.float64), 0)
 
     @classmethod
     def of(cls, scores: npt.NDArray[np.floating], truth: npt.NDArray[np.bool_]) -> Self:
         """Count the pixels of maps.
 
         Args:
-            scores: Any shape; higher is more suspicious.
+            scores: One map (H, W) or several (..., H, W); higher is more suspicious.
             truth: Same shape; true on contaminants.
 
         Raises:
@@ -69,24 +81,37 @@ class ScoreHistogram:
             raise ValueError(f"scores have shape {scores.shape}, truth has {truth.shape}; they must be the same")
         if np.isnan(scores).any():
             raise ValueError("a score is not a number; metrics of such maps would mean nothing")
-        keys = _keys(scores)
-        bins = 1 << _KEY_BITS
-        return cls(np.bincount(keys[~truth], minlength=bins), np.bincount(keys[truth], minlength=bins))
+        keys, bins = _keys(scores), 1 << _KEY_BITS
+        regions, num_regions = ndimage.label(truth, _neighbours(truth.ndim))
+        region_of_pixel = regions[truth]
+        shares = 1 / np.bincount(region_of_pixel, minlength=1)[region_of_pixel]
+        return cls(
+            np.bincount(keys[~truth], minlength=bins),
+            np.bincount(keys[truth], minlength=bins),
+            np.bincount(keys[truth], minlength=bins, weights=shares),
+            num_regions,
+        )
 
     def __add__(self, other: Self) -> Self:
-        return type(self)(self.normal_B + other.normal_B, self.contaminant_B + other.contaminant_B)
+        return type(self)(
+            self.normal_B + other.normal_B,
+            self.contaminant_B + other.contaminant_B,
+            self.overlap_B + other.overlap_B,
+            self.num_regions + other.num_regions,
+        )
 
     def metrics(self) -> PixelMetrics:
         """All figures, from the highest score downwards.
 
         Reference: the definitions of scikit-learn's ``roc_auc_score``, ``average_precision_score`` and
-        ``precision_recall_curve``; pooled over all pixels as in WinCLIP.
+        ``precision_recall_curve``, pooled over all pixels as in WinCLIP; per-region overlap as in MVTec AD, over all
+        distinct scores.
         """
         used = np.flatnonzero(self.normal_B + self.contaminant_B)[::-1]
         normal, found = self.normal_B[used], self.contaminant_B[used]
         num_normal, num_found = int(normal.sum()), int(found.sum())
         if num_found == 0:
-            return PixelMetrics(0.0, None, None, None, None)
+            return PixelMetrics(0.0, None, None, None, None, None)
         false_alarms, hits = np.cumsum(normal), np.cumsum(found)
         precision = hits / (hits + false_alarms)
         f1 = 2 * hits / (hits + false_alarms + num_found)
@@ -97,6 +122,9 @@ class ScoreHistogram:
             average_precision=float(np.sum(found * precision) / num_found),
             f1_max=float(f1[best]),
             f1_threshold=_score(int(used[best])),
+            aupro=_aupro(false_alarms / num_normal, np.cumsum(self.overlap_B[used]) / self.num_regions)
+            if num_normal
+            else None,
         )
 
     def recall_at(self, threshold: float) -> float | None:
@@ -112,6 +140,22 @@ class ScoreHistogram:
 
     def _from(self, threshold: float) -> int:
         return int(_keys(np.array([threshold], np.float32))[0])
+
+
+def _neighbours(ndim: int) -> npt.NDArray[np.bool_]:
+    """Pixels of one map that touch, corners included; maps that lie behind each other do not touch."""
+    same_map = np.zeros((3,) * ndim, np.bool_)
+    same_map[(1,) * max(0, ndim - 2)] = True
+    return same_map
+
+
+def _aupro(false_alarm_rate: npt.NDArray[np.float64], overlap: npt.NDArray[np.float64]) -> float:
+    """Area under a curve that begins at (0, 0), cut at the limit between two of its points."""
+    rate, overlap = np.append(0, false_alarm_rate), np.append(0, overlap)
+    end = int(np.searchsorted(rate, MAX_FALSE_ALARM_RATE, side="right"))
+    at_limit = np.interp(MAX_FALSE_ALARM_RATE, rate[end - 1 : end + 1], overlap[end - 1 : end + 1])
+    area = np.trapezoid(np.append(overlap[:end], at_limit), np.append(rate[:end], MAX_FALSE_ALARM_RATE))
+    return float(area / MAX_FALSE_ALARM_RATE)
 
 
 def _keys(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.uint32]:

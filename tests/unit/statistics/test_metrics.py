@@ -1,5 +1,8 @@
+from dataclasses import asdict
+
 import numpy as np
 import pytest
+from scipy import ndimage
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from scrapray.statistics.metrics import ScoreHistogram
@@ -7,7 +10,7 @@ from scrapray.statistics.metrics import ScoreHistogram
 
 def drawn_scores(kind: str) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(7)
-    truth = rng.random((40, 50)) < 0.05
+    truth = rng.random((20, 10, 10)) < 0.05
     noise = rng.normal(size=truth.shape)
     scores = {
         "random": rng.random(truth.shape),
@@ -48,6 +51,42 @@ def test_with_many_pixels_the_bins_cost_less_than_a_thousandth() -> None:
     assert found.average_precision == pytest.approx(average_precision_score(truth, scores), abs=1e-3)
 
 
+def slow_aupro(scores: np.ndarray, truth: np.ndarray) -> float:
+    """As the definition says it: each region of each map, at each score that occurs."""
+    regions = []
+    for number, truth_HW in enumerate(truth):
+        labels_HW, num = ndimage.label(truth_HW, np.ones((3, 3)))
+        regions += [(number, labels_HW == label) for label in range(1, num + 1)]
+    rates, overlaps = [0.0], [0.0]
+    for threshold in np.unique(scores)[::-1]:
+        found = scores >= threshold
+        rates.append(found[~truth].mean())
+        overlaps.append(np.mean([found[number][region_HW].mean() for number, region_HW in regions]))
+    fine = np.linspace(0, 0.3, 300_001)
+    return float(np.interp(fine, rates, overlaps).mean())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_overlap_with_regions_equals_the_slow_definition(kind: str) -> None:
+    scores, truth = drawn_scores(kind)
+    truth = ndimage.binary_dilation(truth, np.ones((1, 2, 2))) & (np.arange(10) < 8)
+    found = ScoreHistogram.of(scores, truth).metrics()
+    assert found.aupro == pytest.approx(slow_aupro(scores, truth), abs=2e-3)
+
+
+def test_a_map_that_says_nothing_overlaps_by_chance_and_a_perfect_one_in_full() -> None:
+    truth = np.zeros((8, 8), bool)
+    truth[2:4, 2:4] = truth[6, 6] = True
+    assert ScoreHistogram.of(np.zeros((8, 8)), truth).metrics().aupro == pytest.approx(0.15)
+    assert ScoreHistogram.of(0.9 * truth, truth).metrics().aupro == pytest.approx(1)
+
+
+def test_regions_of_maps_that_lie_behind_each_other_are_counted_apart() -> None:
+    truth = np.zeros((3, 4, 4), bool)
+    truth[:, 1:3, 1:3] = True
+    assert ScoreHistogram.of(np.zeros(truth.shape), truth).num_regions == 3
+
+
 @pytest.mark.parametrize("shards", [1, 2, 7])
 def test_shards_merge_in_any_order_to_what_one_worker_counts(shards: int) -> None:
     scores, truth = drawn_scores("separable")
@@ -56,16 +95,17 @@ def test_shards_merge_in_any_order_to_what_one_worker_counts(shards: int) -> Non
         for s, t in zip(np.array_split(scores, shards), np.array_split(truth, shards), strict=True)
     ]
     merged = sum(reversed(parts), start=ScoreHistogram.empty())
-    assert merged.metrics() == ScoreHistogram.of(scores, truth).metrics()
+    assert asdict(merged.metrics()) == pytest.approx(asdict(ScoreHistogram.of(scores, truth).metrics()))
 
 
 def test_a_monotone_change_of_all_scores_changes_no_figure_but_the_threshold() -> None:
     scores, truth = drawn_scores("tied")
     plain, stretched = (ScoreHistogram.of(s, truth).metrics() for s in (scores, np.exp(4 * scores)))
-    assert (plain.auroc, plain.average_precision, plain.f1_max) == (
+    assert (plain.auroc, plain.average_precision, plain.f1_max, plain.aupro) == (
         stretched.auroc,
         stretched.average_precision,
         stretched.f1_max,
+        stretched.aupro,
     )
     assert plain.f1_threshold != stretched.f1_threshold
 
@@ -85,13 +125,13 @@ def test_without_contaminants_nothing_but_the_prevalence_is_known() -> None:
     histogram = ScoreHistogram.of(np.linspace(0, 1, 9), np.zeros(9, bool))
     found = histogram.metrics()
     assert found.prevalence == 0
-    assert (found.auroc, found.average_precision, found.f1_max, found.f1_threshold) == (None,) * 4
+    assert (found.auroc, found.average_precision, found.f1_max, found.f1_threshold, found.aupro) == (None,) * 5
     assert histogram.recall_at(0.5) is None
 
 
 def test_where_all_is_contaminant_there_is_no_false_alarm_rate() -> None:
     found = ScoreHistogram.of(np.linspace(0, 1, 9), np.ones(9, bool)).metrics()
-    assert found.auroc is None
+    assert (found.auroc, found.aupro) == (None, None)
     assert found.average_precision == 1
 
 
