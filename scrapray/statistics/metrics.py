@@ -88,7 +88,7 @@ class ScoreHistogram:
         return cls(
             np.bincount(keys[~truth], minlength=bins),
             np.bincount(keys[truth], minlength=bins),
-            np.bincount(keys[truth], minlength=bins, weights=shares),
+            np.bincount(keys[truth], shares, bins).astype(np.float64),
             num_regions,
         )
 
