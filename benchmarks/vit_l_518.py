@@ -63,7 +63,7 @@ def train(segmenter: Segmenter, tile_HW3: np.ndarray) -> None:
         report = train_step(
             segmenter,
             optimizer,
-            make_batch([(tile_HW3, ids_HW)], segmenter, segmenter.config.input_px),
+            [make_batch([(tile_HW3, ids_HW)], segmenter, segmenter.config.input_px)],
             weights_C=torch.ones(1 + len(segmenter.classes)),
             multiscale_stage_weights=segmenter.config.msm_stage_weights,
             loss=LossConfig(),

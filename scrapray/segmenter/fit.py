@@ -118,7 +118,7 @@ def fit(
             train_step(
                 segmenter,
                 optimizer,
-                make_batch(pairs, segmenter, loss_px, config.device),
+                [make_batch(pairs, segmenter, loss_px, config.device)],
                 weights_C=weights_C,
                 multiscale_stage_weights=segmenter.config.msm_stage_weights,
                 loss=config.loss,

@@ -5,7 +5,7 @@ Shapes: N tiles, H x W pixels of a tile or of the loss maps.
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 from scrapray.errors import ConfigurationError, ModelError
-from scrapray.segmenter.losses import LossConfig, segmentation_loss
+from scrapray.segmenter.losses import LossConfig, LossTerms, segmentation_loss
 from scrapray.segmenter.model import Segmenter, prepare_tiles
 
 
@@ -103,7 +104,7 @@ def make_batch(
 def train_step(
     module: nn.Module,
     optimizer: schedulefree.AdamWScheduleFree,
-    batch: TileBatch,
+    batches: Sequence[TileBatch],
     *,
     weights_C: Tensor,
     multiscale_stage_weights: Sequence[float],
@@ -111,12 +112,13 @@ def train_step(
     clip_norm: float,
     autocast: bool = False,
 ) -> StepReport:
-    """Forward, backward, clip, step.
+    """Forward and backward for each batch, then clip, then one step with the mean of their gradients.
 
     Args:
         module: A segmenter, or one wrapped for several processes; in training mode, as the optimizer.
         optimizer: From ``make_optimizer``.
-        batch: From ``make_batch``.
+        batches: From ``make_batch``, equally large: as many as make up this process's share of the step's tiles, of
+            which memory holds one at a time. Gradients are exchanged between processes once, with the last.
         weights_C: Class-balanced weights.
         multiscale_stage_weights: Of the segmenter's settings.
         loss: Shapes of the losses.
@@ -127,20 +129,24 @@ def train_step(
         ModelError: Loss or gradient is not a finite number; the parameters are then as before the step.
     """
     optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(batch.tiles_N3HW.device.type, dtype=torch.bfloat16, enabled=autocast):
-        similarity, multiscale = module(batch.tiles_N3HW, batch.labels_Nhw.shape[-1])
-    terms = segmentation_loss(
-        similarity,
-        multiscale,
-        batch.labels_Nhw,
-        weights_C=weights_C,
-        multiscale_stage_weights=multiscale_stage_weights,
-        config=loss,
-    )
-    terms.total.backward()  # type: ignore[no-untyped-call]
+    sums = torch.zeros(len(LossTerms._fields))
+    for number, batch in enumerate(batches, start=1):
+        with _exchange(module, number == len(batches)):
+            with torch.autocast(batch.tiles_N3HW.device.type, dtype=torch.bfloat16, enabled=autocast):
+                similarity, multiscale = module(batch.tiles_N3HW, batch.labels_Nhw.shape[-1])
+            terms = segmentation_loss(
+                similarity,
+                multiscale,
+                batch.labels_Nhw,
+                weights_C=weights_C,
+                multiscale_stage_weights=multiscale_stage_weights,
+                config=loss,
+            )
+            (terms.total / len(batches)).backward()  # type: ignore[no-untyped-call]
+        sums += torch.stack(terms).detach().cpu()
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     grad_norm = nn.utils.clip_grad_norm_(trained, clip_norm)
-    report = StepReport(*(value.item() for value in (*terms, grad_norm)))
+    report = StepReport(*(sums / len(batches)).tolist(), grad_norm.item())
     if not (math.isfinite(report.loss) and math.isfinite(report.grad_norm)):
         raise ModelError(
             f"training diverged: loss {report.loss}, gradient norm {report.grad_norm}; lower the learning rates or "
@@ -148,6 +154,13 @@ def train_step(
         )
     optimizer.step()
     return report
+
+
+def _exchange(module: nn.Module, is_last: bool) -> AbstractContextManager[None]:
+    """Keep gradients in this process until the last batch of a step, where there are several processes."""
+    if is_last or not isinstance(module, DistributedDataParallel):
+        return nullcontext()
+    return module.no_sync()
 
 
 @contextmanager

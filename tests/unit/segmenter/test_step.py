@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +46,19 @@ def batch(segmenter: Segmenter) -> TileBatch:
 def step(
     module: nn.Module, optimizer: schedulefree.AdamWScheduleFree, batch: TileBatch, clip_norm: float = 1.0
 ) -> StepReport:
+    return take_step(module, optimizer, [batch], clip_norm)
+
+
+def take_step(
+    module: nn.Module,
+    optimizer: schedulefree.AdamWScheduleFree,
+    batches: list[TileBatch],
+    clip_norm: float = 1.0,
+) -> StepReport:
     return train_step(
         module,
         optimizer,
-        batch,
+        batches,
         weights_C=torch.ones(4),
         multiscale_stage_weights=(0.1, 0.1, 0.1, 0.7),
         loss=LossConfig(),
@@ -160,6 +170,19 @@ def test_averaged_weights_are_those_of_the_papers_recursion(segmenter: Segmenter
         iterates.append(optimizer.state[parameter]["z"].clone())
     with evaluation_mode(segmenter, optimizer):
         torch.testing.assert_close(parameter.detach(), torch.stack(iterates).mean(dim=0), rtol=1e-4, atol=1e-6)
+
+
+def test_a_step_in_parts_is_the_step_over_the_whole(segmenter: Segmenter, batch: TileBatch) -> None:
+    parts = [TileBatch(batch.tiles_N3HW[place : place + 1], batch.labels_Nhw[place : place + 1]) for place in (0, 1)]
+    cut = copy.deepcopy(segmenter)
+    reports = []
+    for trained, batches in ((segmenter, [batch]), (cut, parts)):
+        optimizer = make_optimizer(trained, OPTIM)
+        optimizer.train()
+        reports.append(take_step(trained.train(), optimizer, batches))
+    assert asdict(reports[0]) == pytest.approx(asdict(reports[1]), rel=1e-4)
+    for name, value in cut.state().items():
+        torch.testing.assert_close(value, segmenter.state()[name], rtol=1e-3, atol=2e-4)
 
 
 @pytest.fixture
