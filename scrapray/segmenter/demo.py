@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from scrapray.imagery.augmentation import AugmentConfig, augment
 from scrapray.imagery.components import Component, find_components
 from scrapray.labels import SCRAP_CONTAMINANTS
 from scrapray.segmenter.bundle import BundleCard, load_bundle, save_bundle
@@ -215,13 +216,11 @@ def varied_tiles(drawn: Tiles, tile_px: int, seed: tuple[int, ...]) -> Iterator[
         for place in rng.permutation(len(drawn)):
             image_HW3, class_HW = drawn[int(place)]
             top, left = rng.integers(np.array(class_HW.shape) - tile_px + 1)
-            turns, mirror = int(rng.integers(4)), int(rng.choice((-1, 1)))
+            turns = int(rng.integers(4))
             image_HW3, class_HW = (
-                np.rot90(array[top : top + tile_px, left : left + tile_px], turns)[::mirror]
-                for array in (image_HW3, class_HW)
+                np.rot90(array[top : top + tile_px, left : left + tile_px], turns) for array in (image_HW3, class_HW)
             )
-            light_3 = rng.uniform(0.7, 1.3) * rng.uniform(0.9, 1.1, 3)
-            yield np.clip(image_HW3 * light_3.astype(np.float32), 0, 255).astype(np.uint8), class_HW
+            yield augment(rng, image_HW3, class_HW, AugmentConfig(flip=True, light=0.3))
 
 
 def progress_line(progress: FitProgress) -> str:

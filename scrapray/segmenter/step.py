@@ -111,25 +111,29 @@ def train_step(
     loss: LossConfig,
     clip_norm: float,
     autocast: bool = False,
+    num_tiles: float | None = None,
 ) -> StepReport:
     """Forward and backward for each batch, then clip, then one step with the mean of their gradients.
 
     Args:
         module: A segmenter, or one wrapped for several processes; in training mode, as the optimizer.
         optimizer: From ``make_optimizer``.
-        batches: From ``make_batch``, equally large: as many as make up this process's share of the step's tiles, of
-            which memory holds one at a time. Gradients are exchanged between processes once, with the last.
+        batches: From ``make_batch``: together this process's share of the step's tiles, of which memory holds one
+            batch at a time. Gradients are exchanged between processes once, with the last.
         weights_C: Class-balanced weights.
         multiscale_stage_weights: Of the segmenter's settings.
         loss: Shapes of the losses.
         clip_norm: Largest norm of the whole gradient.
         autocast: Run the vision tower in bf16.
+        num_tiles: Tiles of the whole step over the number of processes, so that each tile weighs the same where
+            processes have unlike shares; the tiles given if left out.
 
     Raises:
         ModelError: Loss or gradient is not a finite number; the parameters are then as before the step.
     """
     optimizer.zero_grad(set_to_none=True)
-    sums = torch.zeros(len(LossTerms._fields))
+    num_given = sum(len(batch.tiles_N3HW) for batch in batches)
+    means = torch.zeros(len(LossTerms._fields))
     for number, batch in enumerate(batches, start=1):
         with _exchange(module, number == len(batches)):
             with torch.autocast(batch.tiles_N3HW.device.type, dtype=torch.bfloat16, enabled=autocast):
@@ -142,11 +146,12 @@ def train_step(
                 multiscale_stage_weights=multiscale_stage_weights,
                 config=loss,
             )
-            (terms.total / len(batches)).backward()  # type: ignore[no-untyped-call]
-        sums += torch.stack(terms).detach().cpu()
+            share = len(batch.tiles_N3HW) / (num_tiles or num_given)
+            (share * terms.total).backward()  # type: ignore[no-untyped-call]
+        means += torch.stack(terms).detach().cpu() * len(batch.tiles_N3HW) / num_given
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     grad_norm = nn.utils.clip_grad_norm_(trained, clip_norm)
-    report = StepReport(*(sums / len(batches)).tolist(), grad_norm.item())
+    report = StepReport(*means.tolist(), grad_norm.item())
     if not (math.isfinite(report.loss) and math.isfinite(report.grad_norm)):
         raise ModelError(
             f"training diverged: loss {report.loss}, gradient norm {report.grad_norm}; lower the learning rates or "
