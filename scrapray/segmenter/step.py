@@ -151,7 +151,7 @@ def train_step(
         means += torch.stack(terms).detach().cpu() * len(batch.tiles_N3HW) / num_given
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     grad_norm = nn.utils.clip_grad_norm_(trained, clip_norm)
-    report = StepReport(*means.tolist(), grad_norm.item())
+    report = StepReport(*(value.item() for value in (*means, grad_norm)))
     if not (math.isfinite(report.loss) and math.isfinite(report.grad_norm)):
         raise ModelError(
             f"training diverged: loss {report.loss}, gradient norm {report.grad_norm}; lower the learning rates or "
