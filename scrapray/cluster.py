@@ -67,6 +67,20 @@ def join(*, num_cpus: float, num_gpus: float = 0, mend: str) -> dict[str, float]
     return available
 
 
+def set_up_data(no_progress_timeout_s: float) -> ray.data.DataContext:
+    """Let Ray Data work without a word, give up when nothing goes on, and raise errors as they were.
+
+    Returns:
+        Its settings, for more.
+    """
+    context = ray.data.DataContext.get_current()
+    context.execution_no_progress_timeout_s = no_progress_timeout_s
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.raise_original_map_exception = True
+    return context
+
+
 def num_cores() -> int:
     """Cores of this machine."""
     return os.cpu_count() or 1

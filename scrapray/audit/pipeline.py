@@ -160,11 +160,7 @@ def _context(work_uri: str, storage: Storage, resources: ResourcesConfig) -> Ite
         delete_checkpoint_on_success=False,
     )
     checkpoint.checkpoint_actor_pool_max_size = 1
-    context = ray.data.DataContext.get_current()
-    context.execution_no_progress_timeout_s = resources.no_progress_timeout_s
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.raise_original_map_exception = True
+    context = cluster.set_up_data(resources.no_progress_timeout_s)
     context.checkpoint_config = checkpoint
     try:
         yield

@@ -49,6 +49,7 @@ class AnnotatedFrame:
         site: Where and when it was taken, and what it shows, as far as its key tells.
         height_px: As the annotations say it; the picture itself has the last word.
         mask_uri: Picture of classes, pixel by pixel.
+        mask_etag: Changes when that picture is replaced.
         mask_class: The class of everything in that picture that is not 0; None if its values are class indexes.
     """
 
@@ -64,6 +65,7 @@ class AnnotatedFrame:
     width_px: int | None = None
     regions: tuple[Region, ...] = ()
     mask_uri: str | None = None
+    mask_etag: str | None = None
     mask_class: str | None = None
 
 

@@ -39,7 +39,7 @@ def read_mask_pngs(
     found = Annotations()
     for picture in pictures:
         if mask := masks.get(_stem(picture.key)):
-            found.add(picture, grammar, mask_uri=mask.uri)
+            found.add(picture, grammar, mask_uri=mask.uri, mask_etag=mask.etag)
         else:
             found.skipped.append(Skipped(picture=picture.uri, stage="picture", reason="mask_not_found"))
     with_picture = {_stem(picture.key) for picture in pictures}
@@ -85,7 +85,7 @@ def read_mvtec(
         elif mask is None:
             found.skipped.append(Skipped(picture=picture.uri, stage="picture", reason="mask_not_found"))
         else:
-            found.add(picture, None, mask_uri=mask.uri, mask_class=class_of[defect])
+            found.add(picture, None, mask_uri=mask.uri, mask_etag=mask.etag, mask_class=class_of[defect])
     found.skipped.extend(map(_without_picture, masks.values()))
     return found
 
