@@ -29,13 +29,14 @@ _RAISED_AT_START = re.compile(r"^scrapray\.errors\.(\w+): (.+)$", re.MULTILINE)
 """Of an actor that cannot start, Ray gives no more than the text."""
 
 
-def join(*, num_cpus: float, num_gpus: float = 0, mend: str) -> dict[str, float]:
+def join(*, what: str, num_cpus: float, num_gpus: float = 0, mend: str) -> dict[str, float]:
     """Join the Ray that is there, or start one here, and make sure that it holds all stages of some work at once.
 
     With less, Ray neither goes on nor complains.
 
     Args:
-        num_cpus: What the work takes in all.
+        what: The work, for the message.
+        num_cpus: What it takes in all.
         num_gpus: The same of GPUs.
         mend: What to do when the cluster has less, for the message.
 
@@ -61,7 +62,7 @@ def join(*, num_cpus: float, num_gpus: float = 0, mend: str) -> dict[str, float]
     available: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     if available.get("CPU", 0) < num_cpus or available.get("GPU", 0) < num_gpus:
         raise ConfigurationError(
-            f"this needs {num_cpus:g} CPUs and {num_gpus:g} GPUs at once, the Ray cluster has "
+            f"{what} needs {num_cpus:g} CPUs and {num_gpus:g} GPUs at once, the Ray cluster has "
             f"{available.get('CPU', 0):g} and {available.get('GPU', 0):g}; {mend}"
         )
     return available

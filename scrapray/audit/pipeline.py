@@ -178,9 +178,10 @@ def connect(resources: ResourcesConfig) -> dict[str, float]:
         ConfigurationError: See ``cluster.join``.
     """
     return cluster.join(
+        what="[resources]",
         num_cpus=_needed_cpus(resources),
         num_gpus=resources.actors * resources.gpus_per_actor,
-        mend=f"lower [resources] actors ({resources.actors}), cpus_per_actor ({_cpus_per_actor(resources)}), "
+        mend=f"lower actors ({resources.actors}), cpus_per_actor ({_cpus_per_actor(resources)}), "
         f"gpus_per_actor ({resources.gpus_per_actor:g}) or download_tasks ({resources.download_tasks}), or add nodes",
     )
 

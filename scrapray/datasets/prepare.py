@@ -13,7 +13,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -57,6 +57,18 @@ class PrepareSummary:
     num_frames: int
     num_done_before: int
     seconds: float
+
+    def __str__(self) -> str:
+        tiles = sum(counts.num_tiles for counts in self.card.splits.values())
+        before = f", {self.num_done_before} of them before" if self.num_done_before else ""
+        lines = [f"{tiles} tiles of {self.num_frames} frames{before}, in {self.seconds:.1f} s"]
+        for split, counts in self.card.splits.items():
+            shown = zip(self.card.class_names, counts.class_tiles[1:], strict=True)
+            lines.append(
+                f"{split}: {counts.num_loads} loads, {counts.num_frames} frames, {counts.num_tiles} tiles; with "
+                + ", ".join(f"{name} {count}" for name, count in shown)
+            )
+        return "\n".join([*lines, f"left out: {_listed(self.card.skipped)}"])
 
 
 def prepare_dataset(
@@ -210,7 +222,7 @@ def _write_parts(parts: pa.Table, writer: PartWriter, progress: Progress) -> int
     num_frames, num_left = (pc.sum(pc.list_value_length(some["frames"]), min_count=0).as_py() for some in (parts, left))
     num_done_before = num_done = num_frames - num_left
     if left.num_rows:
-        cluster.join(num_cpus=_CPUS, mend="add nodes")
+        cluster.join(what="a dataset", num_cpus=_CPUS, mend="add nodes")
         cluster.set_up_data(_PATIENCE_S)
         with cluster.own_errors(writer.work_uri, writer.storage):
             blocks = [left.slice(place, 1) for place in range(left.num_rows)]
@@ -232,7 +244,7 @@ def _reasons(skipped: pa.Table) -> dict[str, int]:
     return {f"{stage}: {reason}": count for (stage, reason), count in sorted(counts.items())}
 
 
-def _listed(reasons: dict[str, int]) -> str:
+def _listed(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in reasons.items()) or "nothing"
 
 

@@ -2,19 +2,23 @@
 
 import json
 import pickle
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from scrapray import cli
 from scrapray.config import read_config
-from scrapray.datasets.config import DatasetConfig, SplitConfig, TilesConfig
+from scrapray.datasets.config import ClassConfig, DatasetConfig, SplitConfig, TilesConfig
 from scrapray.datasets.prepare import PrepareSummary, prepare_dataset
 from scrapray.datasets.read import open_dataset
 from scrapray.datasets.split import SPLITS
 from scrapray.errors import ConfigurationError, SchemaError, StorageError
-from scrapray.imagery.decode import decode_frame
+from scrapray.imagery.decode import decode_class_indexes, decode_frame
 from scrapray.imagery.png import decode_png, encode_png
 from scrapray.imagery.scenes import SceneSettings, draw_archive
 from scrapray.lake import read_table
@@ -205,3 +209,34 @@ def test_coco_annotations_in_object_storage_become_a_dataset_that_is_read_from_t
     damaged.write_bytes(b"half a file")
     with pytest.raises(SchemaError, match=r"tile .* cannot be read, row 0 of .*; prepare the dataset again"):
         dataset.split("train", cache=tmp_path / "other")[0]
+
+
+def test_the_command_prints_what_each_split_holds_and_says_in_the_card_how_it_was_called(
+    archive: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "dataset.toml"
+    config.write_text("[tiles]\ntile_px = 128\n[split]\ntrain = 0.5\nvalidation = 0.3\ntest = 0.2\nseed = 22\n")
+    arguments = ["prepare", "masks", str(archive), str(tmp_path / "out"), "--config", str(config)]
+    answer = CliRunner().invoke(cli.app, arguments)
+    assert (answer.exit_code, answer.exception) == (0, None)
+    first, *splits, last = answer.stdout.splitlines()
+    assert re.fullmatch(r"\d+ tiles of 18 frames, in [0-9.]+ s", first)
+    assert [line.partition(":")[0] for line in splits] == ["test", "validation", "train"]
+    assert re.fullmatch(r"test: \d loads, \d+ frames, \d+ tiles; with motor \d+, cable \d+, spray can \d+", splits[0])
+    assert last == "left out: nothing"
+    card = open_dataset(str(tmp_path / "out"), Storage()).card
+    assert card.command == shlex.join(["scrapray", *arguments])
+
+
+def test_real_pictures_of_cookies_become_a_dataset(shared: Path, tmp_path: Path) -> None:
+    config = DatasetConfig(
+        classes=(ClassConfig(name="crack", definition="a crack", severity=1, aliases=("*",)),),
+        tiles=TilesConfig(tile_px=512, overlap_px=0),
+    )
+    summary = prepare(shared / "data" / "cookies", tmp_path / "out", config, annotations="mvtec")
+    assert summary.card.skipped == {}
+    assert sum(counts.num_frames for counts in summary.card.splits.values()) == 77
+    cracked = sum(counts.class_px[1] for counts in summary.card.splits.values())
+    masks = (shared / "data" / "cookies" / "ground_truth").rglob("*.png")
+    in_masks = sum(int((decode_class_indexes(path.read_bytes(), (768, 576)) > 0).sum()) for path in masks)
+    assert in_masks < cracked < 4 * in_masks, "tiles of 512 px show most pixels of a cookie several times"
