@@ -115,21 +115,7 @@ def prepare_dataset(
         manifest = writer.read_manifest(names)
         skipped = pa.concat_tables([skipped_table(found.skipped), writer.read_skipped(names)])
         _refuse_unusable(manifest, skipped, dataset_uri)
-        card = DatasetCard(
-            classes=tuple(one.contaminant for one in config.classes),
-            tile_px=config.tiles.tile_px,
-            splits={
-                split: count_split(manifest.filter(pc.equal(manifest["split"], split)), len(config.classes))
-                for split in SPLITS
-            },
-            skipped=_reasons(skipped),
-            sources=sources | {"frames_sha256": _sha256_of_rows(manifest, "uri", "content_sha256")},
-            settings=_public_settings(config),
-            command=command,
-            code_version=scrapray.__version__,
-            input_sha256=input_sha256,
-            dataset_sha256=_sha256_of_rows(manifest, "tile_id", "split", "tile_sha256"),
-        )
+        card = _describe(manifest, skipped, config, sources=sources, command=command, input_sha256=input_sha256)
         _finish(dataset_uri, manifest, skipped, card, storage)
     progress(len(frames), len(frames))
     return PrepareSummary(
@@ -246,6 +232,31 @@ def _reasons(skipped: pa.Table) -> dict[str, int]:
 
 def _listed(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in reasons.items()) or "nothing"
+
+
+def _describe(
+    manifest: pa.Table,
+    skipped: pa.Table,
+    config: DatasetConfig,
+    *,
+    sources: dict[str, str],
+    command: str,
+    input_sha256: str,
+) -> DatasetCard:
+    """The card of a dataset whose tiles are all there."""
+    tiles_of = {split: manifest.filter(pc.equal(manifest["split"], split)) for split in SPLITS}
+    return DatasetCard(
+        classes=tuple(one.contaminant for one in config.classes),
+        tile_px=config.tiles.tile_px,
+        splits={split: count_split(tiles, len(config.classes)) for split, tiles in tiles_of.items()},
+        skipped=_reasons(skipped),
+        sources=sources | {"frames_sha256": _sha256_of_rows(manifest, "uri", "content_sha256")},
+        settings=_public_settings(config),
+        code_version=scrapray.__version__,
+        dataset_sha256=_sha256_of_rows(manifest, "tile_id", "split", "tile_sha256"),
+        command=command,
+        input_sha256=input_sha256,
+    )
 
 
 def _sha256_of_rows(table: pa.Table, *columns: str) -> str:
