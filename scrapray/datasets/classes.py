@@ -6,7 +6,7 @@ from types import MappingProxyType
 from scrapray.errors import ConfigurationError
 
 ANY_OTHER = "*"
-"""As an alias: every name that no class has and that is not ignored."""
+"""As an alias, or among the ignored: every name that has no meaning otherwise."""
 
 
 class ClassNames:
@@ -51,8 +51,8 @@ class ClassNames:
         """
         words = list(words)
         other = self._meaning.get(ANY_OTHER)
-        unknown = [] if other else sorted({word for word in words if _plain(word) not in self._meaning})
-        if unknown:
+        unknown = sorted({word for word in words if _plain(word) not in self._meaning})
+        if unknown and ANY_OTHER not in self._meaning:
             raise ConfigurationError(
                 f"{source} has the classes {', '.join(map(repr, unknown))}, which the configuration lacks; add each as "
                 f"a class, as an alias of one ({', '.join(self.names)}) or to ignored_classes"

@@ -33,6 +33,11 @@ def test_a_star_takes_what_is_left() -> None:
     assert classes.resolve(words, "a.json") == words
 
 
+def test_a_star_among_the_ignored_leaves_the_rest_out() -> None:
+    classes = ClassNames(["motor"], ignored=["*"])
+    assert classes.resolve(["motor", "scratch"], "a.json") == {"motor": "motor", "scratch": None}
+
+
 @pytest.mark.parametrize(
     ("aliases", "ignored"),
     [({"motor": ["Cable"]}, []), ({"motor": ["coil"], "cable": ["coil"]}, []), ({}, ["MOTOR"]), ({}, ["*"])],
