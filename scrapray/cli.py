@@ -1,4 +1,4 @@
-"""Commands ``draw``, ``index``, ``audit`` and ``doctor``: read the arguments, call one function, print what it says.
+"""The commands: each reads its arguments, calls one function and prints what it says.
 
 All that is heavy is imported inside the command that needs it, so that ``--help`` answers at once.
 """
@@ -150,6 +150,38 @@ def audit(
         summary = run_audit(manifest, lake, model, config=settings, date=date and date.date(), progress=report)
     print_summary(summary)
     raise typer.Exit(summary.exit_code)
+
+
+@app.command()
+def prepare(
+    annotations: Annotated[
+        str,
+        typer.Argument(
+            metavar="ANNOTATIONS",
+            help="A COCO file; or [bold]masks[/] or [bold]mvtec[/] where mask files lie among the frames.",
+        ),
+    ],
+    frames: Annotated[str, typer.Argument(metavar="FRAMES", help="Bucket or folder of the annotated frames.")],
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Folder or URI to write, one for each dataset.")],
+    config: Annotated[Path, typer.Option("--config", help="Settings of the dataset (TOML).")],
+) -> None:
+    """Cut annotated frames into tiles to train on, split by load into train, validation and test.
+
+    What cannot be used is left out, with the reason, in skipped.parquet.
+    Killed in the middle? Give the same command again: finished frames count.
+
+    Example: [bold]scrapray prepare annotations.coco.json s3://frames/ s3://datasets/scrap-7/ --config dataset.toml[/]
+    """
+    from scrapray.config import read_settings
+    from scrapray.datasets.config import DatasetConfig
+    from scrapray.datasets.prepare import prepare_dataset
+    from scrapray.screen import progress
+
+    command = shlex.join(["scrapray", "prepare", annotations, frames, dataset, "--config", str(config)])
+    settings = read_settings(config, DatasetConfig)
+    with progress("frames cut") as report:
+        summary = prepare_dataset(annotations, frames, dataset, config=settings, command=command, progress=report)
+    typer.echo(str(summary))
 
 
 @app.command()

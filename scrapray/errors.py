@@ -24,7 +24,8 @@ class FrameError(ScraprayError):
     """One frame cannot be used.
 
     Attributes:
-        stage: Where it was found out: ``manifest``, ``download``, ``decode``, ``bed``, ``quality``, ``segment``.
+        stage: Where it was found out: ``manifest``, ``download``, ``decode``, ``bed``, ``quality``, ``segment``; of
+            annotated frames also ``annotation``, ``mask``, ``cut``.
         reason: Short word for tables, for example ``truncated``.
     """
 

@@ -21,7 +21,15 @@ from scrapray.errors import SchemaError, StorageError
 from scrapray.storage import Storage, join
 
 FOOTER_KEY = b"scrapray"
-_NAMED = {"manifest": schema.MANIFEST, "todo": schema.TODO, "results": schema.RESULTS, **schema.PUBLISHED}
+_NAMED = {
+    "manifest": schema.MANIFEST,
+    "todo": schema.TODO,
+    "results": schema.RESULTS,
+    **schema.PUBLISHED,
+    "tiles": schema.TILES,
+    "tile_manifest": schema.TILE_MANIFEST,
+    "skipped": schema.SKIPPED,
+}
 
 
 def conform(table: pa.Table, columns: pa.Schema, what: str) -> pa.Table:
@@ -73,9 +81,23 @@ def _null_where_required(array: pa.Array, field: pa.Field, path: str) -> str | N
 
 
 def write_table(
-    table: pa.Table, columns: pa.Schema, uri: str, storage: Storage, *, class_names: Sequence[str] = ()
+    table: pa.Table,
+    columns: pa.Schema,
+    uri: str,
+    storage: Storage,
+    *,
+    class_names: Sequence[str] = (),
+    rows_per_group: int | None = None,
 ) -> None:
     """Write one Parquet file in one step; equal tables give equal bytes.
+
+    Args:
+        table: The rows.
+        columns: Their schema.
+        uri: The file.
+        storage: Opens it.
+        class_names: For the footer.
+        rows_per_group: How many rows are read together at least; pyarrow's default is a whole table.
 
     Raises:
         SchemaError: The table does not fit the schema.
@@ -84,7 +106,7 @@ def write_table(
     whole = conform(table, columns, uri)
     buffer = pa.BufferOutputStream()
     metadata = {FOOTER_KEY: json.dumps(_footer(columns, class_names), sort_keys=True).encode()}
-    pq.write_table(whole.replace_schema_metadata(metadata), buffer, compression="zstd")
+    pq.write_table(whole.replace_schema_metadata(metadata), buffer, compression="zstd", row_group_size=rows_per_group)
     storage.write_bytes(uri, buffer.getvalue().to_pybytes())
 
 

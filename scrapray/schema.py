@@ -210,3 +210,78 @@ RUNS = pa.schema(
 
 PUBLISHED = {"frames": FRAMES, "detections": DETECTIONS, "trucks": TRUCKS, "runs": RUNS, "loads": LOADS}
 """Published tables in the order of publishing: ``loads`` comes last, so a load never points at what is not there."""
+
+_TOLD_BY_KEY = [
+    _required("frame_id", pa.string()),
+    _required("uri", pa.string()),
+    pa.field("site", pa.string()),
+    pa.field("date", pa.date32()),
+    pa.field("camera_id", pa.string()),
+    pa.field("truck_id", pa.string()),
+    pa.field("load_id", pa.string()),
+]
+"""Of an annotated frame; all but the first two are null for pictures that belong to no load."""
+
+_REGION = pa.struct(
+    [
+        _required("class_name", pa.string()),
+        _required("annotation_id", pa.string()),
+        _required("is_crowd", pa.bool_()),
+        _required("polygons", pa.list_(pa.list_(pa.float64()))),
+        pa.field("mask", MASK),
+    ]
+)
+
+_ANNOTATED_FRAME = pa.struct(
+    [
+        *_TOLD_BY_KEY,
+        _required("key", pa.string()),
+        pa.field("height_px", pa.int32()),
+        pa.field("width_px", pa.int32()),
+        _required("regions", pa.list_(pa.field("element", _REGION, nullable=False))),
+        pa.field("mask_uri", pa.string()),
+        pa.field("mask_etag", pa.string()),
+        pa.field("mask_class", pa.string()),
+    ]
+)
+
+PARTS = pa.schema(
+    [
+        _required("part", pa.string()),
+        _required("split", pa.string()),
+        _required("frames", pa.list_(pa.field("element", _ANNOTATED_FRAME, nullable=False))),
+    ]
+)
+"""What workers are told: one row per part of a dataset, with the frames that are to be cut for it."""
+
+TILE_MANIFEST = pa.schema(
+    [
+        _required("tile_id", pa.string()),
+        *_TOLD_BY_KEY,
+        _required("content_sha256", pa.string()),
+        _required("unit", pa.string()),
+        _required("split", pa.string()),
+        _required("box_xyxy", pa.list_(pa.field("element", pa.int32(), nullable=False))),
+        _required("class_px", pa.list_(pa.field("element", pa.int64(), nullable=False))),
+        _required("tile_sha256", pa.string()),
+        _required("part", pa.string()),
+        _required("row", pa.int32()),
+    ]
+)
+"""One row per tile of a dataset. ``class_px`` counts its pixels of steel and of each class; ``content_sha256`` is of
+the frame's file, ``tile_sha256`` of image and mask; ``unit`` names the load, or what takes its place, that a split
+never tears; the tile is the given row of the given part."""
+
+TILES = pa.schema([*TILE_MANIFEST, _required("image", pa.binary()), _required("mask", pa.binary())])
+"""The same with the tile itself: RGB, and the class id of each pixel, both as PNG."""
+
+SKIPPED = pa.schema(
+    [
+        _required("picture", pa.string()),
+        _required("stage", pa.string()),
+        _required("reason", pa.string()),
+        pa.field("annotation_id", pa.string()),
+        _required("detail", pa.string()),
+    ]
+)
+"""One row per picture, mask or annotation that was left out of a dataset."""

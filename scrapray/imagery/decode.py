@@ -48,6 +48,40 @@ def decode_frame(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
         raise FrameError("decode", "truncated" if "truncated" in str(error) else "damaged", str(error)) from error
 
 
+def decode_class_indexes(data: bytes, frame_hw: tuple[int, int]) -> NDArray[np.int32]:
+    """Decode a mask file (PNG): the value of each pixel, or its place in the palette.
+
+    A mask in colour counts as grey if its three channels are equal; transparency is dropped.
+
+    Args:
+        data: The whole file.
+        frame_hw: Height and width of the frame that it belongs to.
+
+    Returns:
+        index_HW.
+
+    Raises:
+        FrameError: Stage ``mask`` with reason ``unreadable``, ``other_size`` or ``coloured``.
+    """
+    height, width = frame_hw
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=("PNG",))
+        values = np.asarray(image) if image.size == (width, height) else None
+    except MemoryError:
+        raise
+    except Exception as error:  # as in decode_frame
+        raise FrameError("mask", "unreadable", str(error)) from error
+    if values is None:
+        raise FrameError("mask", "other_size", f"{image.width}x{image.height}, its frame is {width}x{height}")
+    if values.ndim == 3:
+        if values.shape[2] >= 3 and (values[..., :1] != values[..., 1:3]).any():
+            raise FrameError("mask", "coloured", "pixels must be class indexes, not colours")
+        values = values[..., 0]
+    return values.astype(np.int32)
+
+
 def _open(data: bytes) -> Image.Image:
     """Read the header only."""
     try:

@@ -1,14 +1,20 @@
-"""Masks of detections as COCO compressed run lengths.
+"""Masks as COCO compressed run lengths: of detections, and of what people annotated.
 
 Reference: the COCO API's mask format: runs of 0 and 1 alternate, down each column and column after column, starting
 with 0; ``counts`` packs them into text.
 """
 
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
+
+_MOST_PIXELS = 2**32 - 1
+"""The COCO API counts with 32 bits."""
 
 
 def encode_mask(mask_HW: NDArray[np.bool_], offset_xy: tuple[int, int], frame_hw: tuple[int, int]) -> dict[str, Any]:
@@ -29,10 +35,87 @@ def encode_mask(mask_HW: NDArray[np.bool_], offset_xy: tuple[int, int], frame_hw
     edges, times = np.unique((columns + x) * height + rows + y, return_counts=True)
     counts = np.diff(np.union1d(edges[times == 1], height * width), prepend=0)
     packed = coco.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
-    return {"height_px": height, "width_px": width, "counts": packed["counts"].decode("ascii")}
+    return _value(packed)
 
 
 def decode_mask(mask: dict[str, Any]) -> NDArray[np.bool_]:
     """The pixels of a value of ``schema.MASK``, mask_HW."""
-    packed = {"size": [mask["height_px"], mask["width_px"]], "counts": mask["counts"].encode("ascii")}
-    return np.asarray(coco.decode(packed), dtype=np.bool_)
+    return np.asarray(coco.decode(_packed(mask)), dtype=np.bool_)
+
+
+def mask_area(mask: dict[str, Any]) -> int:
+    """Number of pixels of a value of ``schema.MASK``."""
+    return int(coco.area(_packed(mask)))
+
+
+def parse_run_lengths(counts: str | Sequence[int], frame_hw: tuple[int, int]) -> dict[str, Any]:
+    """A value of ``schema.MASK`` from COCO's run lengths, packed into text or not.
+
+    Raises:
+        TypeError: They are not whole numbers.
+        ValueError: They do not fill a frame of this size; the COCO API would take whatever lies in memory there.
+    """
+    height, width = frame_hw
+    runs = _unpack(counts) if isinstance(counts, str) else list(map(index, counts))
+    if min(height, width, *runs) < 0 or sum(runs) != height * width or height * width > _MOST_PIXELS:
+        raise ValueError(f"run lengths of {sum(runs)} pixels for a frame of {width}x{height}")
+    return _value(coco.frPyObjects({"size": [height, width], "counts": runs}, height, width))
+
+
+def _unpack(counts: str) -> list[int]:
+    """Runs from text: digits of five bits, least first, and a sixth that says whether more come.
+
+    From the fourth run on, the text holds the difference to the run two places before.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for digit in (byte - 48 for byte in counts.encode("ascii")):
+        value |= (digit & 31) << shift
+        shift += 5
+        if not digit & 32:
+            if digit & 16:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return runs
+
+
+def outline_mask(polygons: Iterable[Sequence[float]], frame_hw: tuple[int, int]) -> dict[str, Any]:
+    """The pixels inside any of several polygons as the COCO API sees them, as a value of ``schema.MASK``.
+
+    Args:
+        polygons: Each x0, y0, x1, y1, and so on, three corners or more; what lies outside the frame is cut off.
+        frame_hw: Height and width of the frame.
+    """
+    return _value(coco.merge(coco.frPyObjects([list(polygon) for polygon in polygons], *frame_hw)))
+
+
+def paint_classes(
+    masks: Iterable[tuple[int, dict[str, Any]]], frame_hw: tuple[int, int]
+) -> tuple[NDArray[np.uint8], int]:
+    """Put masks of classes (id, value of ``schema.MASK``) into one map; where classes overlap, the last id wins.
+
+    Returns:
+        class_HW, the class id of each pixel, 0 where there is no mask; and the number of pixels with several classes.
+    """
+    of_class: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for class_id, mask in masks:
+        of_class[class_id].append(_packed(mask))
+    class_HW = np.zeros(frame_hw, dtype=np.uint8)
+    overlaps_HW = np.zeros(frame_hw, dtype=np.bool_)
+    for class_id, packed in sorted(of_class.items()):
+        mask_HW = np.asarray(coco.decode(coco.merge(packed)), dtype=np.bool_)
+        overlaps_HW |= mask_HW & (class_HW > 0)
+        class_HW[mask_HW] = class_id
+    return class_HW, int(np.count_nonzero(overlaps_HW))
+
+
+def _packed(mask: dict[str, Any]) -> dict[str, Any]:
+    """A value of ``schema.MASK`` as the COCO API wants it."""
+    return {"size": [mask["height_px"], mask["width_px"]], "counts": mask["counts"].encode("ascii")}
+
+
+def _value(packed: dict[str, Any]) -> dict[str, Any]:
+    """The other way."""
+    height, width = packed["size"]
+    return {"height_px": height, "width_px": width, "counts": packed["counts"].decode("ascii")}

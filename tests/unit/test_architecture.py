@@ -15,10 +15,11 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 
 FLOORS = (
-    {"words": "scrapray errors config labels schema"},
+    {"words": "scrapray errors config keys labels schema"},
     {"imagery": "imagery", "statistics": "statistics"},
     {"segmenter": "segmenter", "baselines": "baselines"},
     {"outside world": "storage lake registry"},
+    {"cluster": "cluster"},
     {"audit": "audit", "datasets": "datasets", "training": "training", "evaluation": "evaluation", "report": "report"},
     {"command line": "cli screen"},
     {"jobs": "jobs"},
@@ -31,7 +32,7 @@ ROOM_OF_PART = {part: room for floor in FLOORS for room, parts in floor.items() 
 ENGINES = frozenset({"audit", "datasets", "training", "evaluation", "report"})
 TORCH = frozenset({"segmenter", "baselines", "training"})
 OWNERS = {
-    "ray": ENGINES,
+    "ray": ENGINES | {"cluster"},
     "torch": TORCH,
     "torchvision": TORCH,
     "open_clip": TORCH,

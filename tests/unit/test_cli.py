@@ -28,6 +28,7 @@ OPTIONS = {
     "draw": ["--frames", "--loads", "--seed", "--width"],
     "index": ["--config", "--date"],
     "audit": ["--config", "--date", "--model"],
+    "prepare": ["--config"],
     "doctor": ["--archive", "--config", "--lake", "--model"],
 }
 """Frozen: an option added here is a promise to every nightly script; settings belong in the configuration file."""

@@ -12,10 +12,12 @@ import typer
 from pydantic import TypeAdapter
 
 from scrapray import cli, config, schema
+from scrapray.datasets import config as datasets
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 OPERATIONS = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
+DATASETS = (REPOSITORY / "docs" / "datasets.md").read_text(encoding="utf-8")
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 
 SECTIONS = {
@@ -30,20 +32,33 @@ SECTIONS = {
     "[[verdict.rules]]": config.VerdictRule,
     "[limits]": config.LimitsConfig,
 }
+DATASET_SECTIONS = {
+    "[annotations]": datasets.AnnotationsConfig,
+    "[[classes]]": datasets.ClassConfig,
+    "[tiles]": datasets.TilesConfig,
+    "[split]": datasets.SplitConfig,
+    "[[split.fixed]]": datasets.FixedDates,
+}
 
 
-@pytest.mark.parametrize("section", SECTIONS)
-def test_every_key_of_the_configuration_is_explained_with_its_default(section: str) -> None:
-    _, _, text = OPERATIONS.partition(f"### `{section}`\n")
+@pytest.mark.parametrize(
+    ("page", "section", "kind"),
+    [(OPERATIONS, *pair) for pair in SECTIONS.items()] + [(DATASETS, *pair) for pair in DATASET_SECTIONS.items()],
+    ids=[*SECTIONS, *DATASET_SECTIONS],
+)
+def test_every_key_of_the_configuration_is_explained_with_its_default(page: str, section: str, kind: Any) -> None:
+    _, _, text = page.partition(f"### `{section}`\n")
     rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", text.partition("\n### ")[0], flags=re.MULTILINE)
     assert [(key, _value(default)) for key, default in rows] == [
-        (field.name, _default(field)) for field in fields(SECTIONS[section])
+        (field.name, _default(field)) for field in fields(kind)
     ]
 
 
 def test_every_section_of_the_configuration_is_explained() -> None:
     names = {re.split(r"[.\]]", section.strip("["))[0] for section in SECTIONS}
     assert names == {field.name for field in fields(config.AuditConfig)}
+    names = {re.split(r"[.\]]", section.strip("["))[0] for section in DATASET_SECTIONS}
+    assert names | {"archive", "storage", "cameras"} == {field.name for field in fields(datasets.DatasetConfig)}
 
 
 def _default(field: "Field[Any]") -> Any:
@@ -72,7 +87,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_settings_shown_as_examples_are_accepted(page: Path) -> None:
     for block in re.findall(r"```toml\n(.+?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
-        TypeAdapter(config.AuditConfig).validate_python(tomllib.loads(block))
+        kind = datasets.DatasetConfig if page.stem == "datasets" else config.AuditConfig
+        TypeAdapter(kind).validate_python(tomllib.loads(block))
 
 
 def _shown_commands() -> Iterator[tuple[str, list[str]]]:
@@ -105,4 +121,12 @@ def test_every_reason_for_rejecting_a_frame_is_explained() -> None:
     sources = [path.read_text(encoding="utf-8") for path in (REPOSITORY / "scrapray").rglob("*.py")]
     raised = {reason for source in sources for reason in re.findall(r'FrameError\("\w+", "(\w+)"', source)}
     assert len(raised) >= 10
-    assert [reason for reason in sorted(raised) if f"`{reason}`" not in OPERATIONS] == []
+    assert [reason for reason in sorted(raised) if f"`{reason}`" not in OPERATIONS + DATASETS] == []
+
+
+def test_every_reason_for_leaving_an_annotation_out_is_explained() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in (REPOSITORY / "scrapray" / "datasets").rglob("*.py")]
+    faults = re.compile(r'(?:reason=|faults = \[|None, \[|faults\.append\(|return )"([a-z_]+)"')
+    given = {reason for source in sources for reason in faults.findall(source)}
+    assert len(given) >= 10
+    assert [reason for reason in sorted(given) if f"`{reason}`" not in DATASETS] == []

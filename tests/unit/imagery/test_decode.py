@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from scrapray.errors import FrameError
-from scrapray.imagery.decode import decode_frame
+from scrapray.imagery.decode import decode_class_indexes, decode_frame
 
 MAX_PIXELS = 1_000_000
 LEFT_RED_RIGHT_BLUE = np.repeat(np.array([[[200, 30, 30]], [[30, 30, 200]]], np.uint8), 40, axis=1).repeat(30, axis=0)
@@ -141,3 +141,50 @@ def test_the_largest_allowed_frame_is_decoded() -> None:
     assert decode_frame(data, height * width).shape == LEFT_RED_RIGHT_BLUE.shape
     with pytest.raises(FrameError, match="too_many_pixels"):
         decode_frame(data, height * width - 1)
+
+
+def png(values: np.ndarray, mode: str | None = None) -> bytes:
+    image = Image.fromarray(values)
+    return encoded(image.convert(mode) if mode else image, "PNG")
+
+
+INDEXES_HW = np.array([[0, 1, 2], [3, 0, 255]], np.uint8)
+
+
+@pytest.mark.parametrize("mode", [None, "LA", "RGB", "RGBA"])
+def test_class_indexes_come_back_whatever_the_mode(mode: str | None) -> None:
+    index_HW = decode_class_indexes(png(INDEXES_HW, mode), (2, 3))
+    np.testing.assert_array_equal(index_HW, INDEXES_HW)
+
+
+def test_a_palette_counts_by_places_and_not_by_colours() -> None:
+    image = Image.fromarray(INDEXES_HW)
+    image.putpalette([9, 8, 7] * 256)
+    np.testing.assert_array_equal(decode_class_indexes(encoded(image, "PNG"), (2, 3)), INDEXES_HW)
+
+
+def test_class_indexes_may_have_sixteen_bits() -> None:
+    index_HW = INDEXES_HW.astype(np.uint16) * 100
+    np.testing.assert_array_equal(decode_class_indexes(png(index_HW), (2, 3)), index_HW)
+
+
+def test_a_black_and_white_mask_has_zeros_and_ones() -> None:
+    assert decode_class_indexes(png(np.eye(3) > 0), (3, 3)).tolist() == np.eye(3).tolist()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "unreadable"),
+        (png(INDEXES_HW)[:40], "unreadable"),
+        (encoded(Image.fromarray(INDEXES_HW), "JPEG"), "unreadable"),
+        (png(INDEXES_HW.T.copy()), "other_size"),
+        (png(np.repeat(LEFT_RED_RIGHT_BLUE[:2, :1], 3, axis=1)), "coloured"),
+        (png_header_of(12_000, 12_000), "other_size"),
+        (png_header_of(60_000, 60_000), "unreadable"),
+    ],
+)
+def test_a_mask_that_cannot_be_used_says_why(data: bytes, reason: str) -> None:
+    with pytest.raises(FrameError) as caught:
+        decode_class_indexes(data, (2, 3))
+    assert (caught.value.stage, caught.value.reason) == ("mask", reason)

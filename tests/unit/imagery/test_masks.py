@@ -1,7 +1,8 @@
 import numpy as np
+import pytest
 from pycocotools import mask as coco
 
-from scrapray.imagery.masks import decode_mask, encode_mask
+from scrapray.imagery.masks import decode_mask, encode_mask, mask_area, outline_mask, parse_run_lengths
 
 
 def test_a_cut_out_is_encoded_as_the_coco_api_encodes_the_frame() -> None:
@@ -23,3 +24,24 @@ def test_nothing_and_everything_come_back() -> None:
     for value in (False, True):
         frame_HW = np.full((6, 5), value)
         np.testing.assert_array_equal(decode_mask(encode_mask(frame_HW, (0, 0), (6, 5))), frame_HW)
+
+
+def test_run_lengths_of_both_kinds_become_what_the_coco_api_packs() -> None:
+    expected = encode_mask(np.ones((3, 4), np.bool_), (2, 5), (40, 30))
+    changes = np.flatnonzero(np.diff(decode_mask(expected).T.ravel(), prepend=False, append=False))
+    plain = np.diff(changes, prepend=0, append=40 * 30).tolist()
+    assert parse_run_lengths(plain, (40, 30)) == expected == parse_run_lengths(expected["counts"], (40, 30))
+    assert mask_area(expected) == 12
+
+
+@pytest.mark.parametrize("counts", [[], "", "0", "PPYo1", "`", [5, 20], [-1, 31], [2**40], "~~~~", "é"])
+def test_run_lengths_that_do_not_fill_their_frame_are_refused(counts: str | list[int]) -> None:
+    with pytest.raises(ValueError, match=r"for a frame of 5x6|ordinal not in range"):
+        parse_run_lengths(counts, (6, 5))
+
+
+def test_an_outline_holds_the_pixels_inside_any_of_its_polygons() -> None:
+    polygons = [(2, 1, 5, 1, 5, 4, 2, 4), (4, 3, 40, 3, 40, 6, 4, 6)]
+    expected_HW = np.zeros((8, 10), np.bool_)
+    expected_HW[1:4, 2:5] = expected_HW[3:6, 4:] = True
+    np.testing.assert_array_equal(decode_mask(outline_mask(polygons, (8, 10))), expected_HW)

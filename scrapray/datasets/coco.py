@@ -1,0 +1,243 @@
+"""COCO files, as COCO itself, CVAT and Label Studio write them -> annotated frames.
+
+What the tools do differently: ids of categories and pictures may start at 0; a box that was never made a mask has an
+empty ``segmentation``; ``width`` and ``height`` may lack or be null; CVAT writes masks as plain run lengths with
+``iscrowd`` 1, COCO packs them; some write a single polygon without the list around it. A picture may stand twice when
+exports were merged: its regions come together.
+
+Reference: https://cocodataset.org/#format-data
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from scrapray.datasets.annotations import Annotations, PictureNames, Region, Skipped
+from scrapray.datasets.classes import ClassNames
+from scrapray.errors import SchemaError
+from scrapray.imagery.masks import mask_area, parse_run_lengths
+from scrapray.keys import KeyGrammar
+from scrapray.storage import StoredObject
+
+_Id = int | str
+_FARTHEST_PX = 100_000.0
+"""No picture is that large (JPEG ends at 65,535 px); a polygon that reaches further is broken."""
+_NAMES_SHOWN = 3
+_NOTHING_THERE = frozenset({"ignored_class", "few_points", "zero_area", "outside_frame"})
+"""Faults after which the rest of a frame is still the truth. Any other means that something is there, nobody knows
+just where; as the frame would teach that it is steel, the frame is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    id: _Id
+    file_name: str
+    width: int | None = None
+    height: int | None = None
+
+    @property
+    def hw(self) -> tuple[int, int] | None:
+        return (self.height, self.width) if self.height and self.width else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Category:
+    id: _Id
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Annotation:
+    image_id: _Id
+    category_id: _Id
+    id: _Id = ""
+    segmentation: list[Any] | dict[str, Any] | None = None
+    iscrowd: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    images: list[_Image]
+    categories: list[_Category]
+    annotations: list[_Annotation]
+
+
+def read_coco(
+    data: bytes, pictures: Sequence[StoredObject], *, source: str, classes: ClassNames, grammar: KeyGrammar | None
+) -> Annotations:
+    """Read a COCO file against the pictures of an archive.
+
+    Pictures that the file does not name are not annotated and have no part in it; those that it names without an
+    annotation are clean.
+
+    Args:
+        data: The file.
+        pictures: All of the archive.
+        source: Name of the file, for messages.
+        classes: What names of categories mean.
+        grammar: What keys mean; None for pictures that belong to no load.
+
+    Raises:
+        ConfigurationError: Annotations have a class that the configuration lacks.
+        SchemaError: The file is not COCO, or an id stands for two things.
+    """
+    file = _parse(data, source)
+    class_of = _classes_of_categories(file, classes, source)
+    of_image: dict[_Id, list[_Annotation]] = defaultdict(list)
+    for annotation in file.annotations:
+        of_image[annotation.image_id].append(annotation)
+    found = Annotations()
+    found.skipped.extend(_of_unknown_images(file, source))
+    for picture, images in _matched(file.images, pictures, found.skipped):
+        entries = [(annotation, image.hw) for image in images for annotation in of_image[image.id]]
+        parts = [part for entry, frame_hw in entries for part in _read(entry, class_of, frame_hw, picture.uri)]
+        faults = [part for part in parts if isinstance(part, Skipped)]
+        found.skipped.extend(faults)
+        if unclear := sorted({fault.reason for fault in faults} - _NOTHING_THERE):
+            found.skipped.append(
+                Skipped(picture=picture.uri, stage="picture", reason="incomplete", detail=", ".join(unclear))
+            )
+            continue
+        regions = tuple(part for part in parts if isinstance(part, Region))
+        height_px, width_px = next(filter(None, (image.hw for image in images)), (None, None))
+        found.add(picture, grammar, regions=regions, height_px=height_px, width_px=width_px)
+    return found
+
+
+def _parse(data: bytes, source: str) -> _File:
+    try:
+        file = TypeAdapter(_File).validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise SchemaError(
+            f"{source} is not a COCO file: {place}: {first['msg']}; export it again with images, categories and "
+            "annotations"
+        ) from error
+    for kind, entries in (("images", file.images), ("categories", file.categories)):
+        times = Counter(entry.id for entry in entries)
+        if twice := [id_ for id_, count in times.items() if count > 1]:
+            raise SchemaError(
+                f"{source}: {len(twice)} ids of {kind} stand twice, such as {twice[0]!r}; merge exports with a tool "
+                "that gives new ids"
+            )
+    return file
+
+
+def _classes_of_categories(file: _File, classes: ClassNames, source: str) -> dict[_Id, str | None]:
+    """The class of each category that an annotation has; None for those that are ignored."""
+    used = {annotation.category_id for annotation in file.annotations}
+    names = {category.id: category.name for category in file.categories if category.id in used}
+    class_of = classes.resolve(names.values(), source)
+    return {category_id: class_of[name] for category_id, name in names.items()}
+
+
+def _of_unknown_images(file: _File, source: str) -> Iterator[Skipped]:
+    known = {image.id for image in file.images}
+    for annotation in file.annotations:
+        if annotation.image_id not in known:
+            picture = f"{source}: image {annotation.image_id}"
+            yield _skipped(annotation, picture, "unknown_image")
+
+
+def _matched(
+    images: Sequence[_Image], pictures: Sequence[StoredObject], skipped: list[Skipped]
+) -> Iterator[tuple[StoredObject, list[_Image]]]:
+    """Each picture that is named, in the order of keys, with all entries that name it."""
+    names = PictureNames(pictures)
+    images_of: dict[StoredObject, list[_Image]] = defaultdict(list)
+    for image in images:
+        fitting = names.find(image.file_name)
+        if len(fitting) == 1:
+            images_of[fitting[0]].append(image)
+        else:
+            reason = "ambiguous_picture" if fitting else "picture_not_found"
+            detail = ", ".join(picture.key for picture in fitting[:_NAMES_SHOWN])
+            skipped.append(Skipped(picture=image.file_name, stage="picture", reason=reason, detail=detail))
+    for picture in sorted(images_of, key=lambda picture: picture.key):
+        yield picture, images_of[picture]
+
+
+def _read(
+    annotation: _Annotation, class_of: dict[_Id, str | None], frame_hw: tuple[int, int] | None, picture: str
+) -> Iterator[Region | Skipped]:
+    """The region of an annotation, and what of it cannot be used."""
+    category_id, segmentation = annotation.category_id, annotation.segmentation
+    class_name = class_of.get(category_id)
+    region: dict[str, Any] = {}
+    if category_id not in class_of:
+        faults = ["unknown_category"]
+    elif class_name is None:
+        faults = ["ignored_class"]
+    elif not segmentation:
+        faults = ["no_mask"]
+    elif isinstance(segmentation, dict):
+        region["mask"], faults = _read_run_lengths(segmentation, frame_hw)
+    else:
+        region["polygons"], faults = _read_polygons(segmentation, frame_hw)
+    if class_name and any(region.values()):
+        yield Region(
+            class_name=class_name,
+            annotation_id=str(annotation.id),
+            is_crowd=bool(annotation.iscrowd),
+            **region,
+        )
+    yield from (_skipped(annotation, picture, fault) for fault in faults)
+
+
+def _skipped(annotation: _Annotation, picture: str, reason: str) -> Skipped:
+    return Skipped(
+        picture=picture,
+        stage="annotation",
+        reason=reason,
+        annotation_id=str(annotation.id),
+        detail=f"category {annotation.category_id}",
+    )
+
+
+def _read_run_lengths(
+    segmentation: dict[str, Any], frame_hw: tuple[int, int] | None
+) -> tuple[dict[str, Any] | None, list[str]]:
+    try:
+        height, width = segmentation["size"]
+        mask = parse_run_lengths(segmentation["counts"], (height, width))
+    except (KeyError, TypeError, ValueError):
+        return None, ["bad_run_lengths"]
+    if frame_hw not in (None, (height, width)):
+        return None, ["other_size"]
+    return (mask, []) if mask_area(mask) else (None, ["zero_area"])
+
+
+def _read_polygons(
+    segmentation: list[Any], frame_hw: tuple[int, int] | None
+) -> tuple[tuple[tuple[float, ...], ...], list[str]]:
+    alone = isinstance(segmentation[0], int | float)
+    usable, faults = [], []
+    for coordinates in [segmentation] if alone else segmentation:
+        try:
+            points_N2 = np.asarray(coordinates, dtype=np.float64).reshape(-1, 2)
+        except (TypeError, ValueError):
+            faults.append("bad_polygon")
+            continue
+        if fault := _fault_of(points_N2, frame_hw):
+            faults.append(fault)
+        else:
+            usable.append(tuple(points_N2.ravel().tolist()))
+    return tuple(usable), faults
+
+
+def _fault_of(points_N2: NDArray[np.float64], frame_hw: tuple[int, int] | None) -> str | None:
+    if not (np.abs(points_N2) <= _FARTHEST_PX).all():  # nor is it with NaN
+        return "bad_polygon"
+    if len(points_N2) < 3:
+        return "few_points"
+    if np.linalg.matrix_rank(points_N2 - points_N2[0]) < 2:
+        return "zero_area"
+    if frame_hw and ((points_N2.max(axis=0) <= 0).any() or (points_N2.min(axis=0) >= frame_hw[::-1]).any()):
+        return "outside_frame"
+    return None

@@ -1,0 +1,119 @@
+"""One annotated frame -> its tiles with the class of each pixel. Knows neither Ray nor storage.
+
+decode -> truck bed -> paint annotations -> tiles that touch the bed -> PNG
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrapray.datasets.annotations import AnnotatedFrame, Skipped
+from scrapray.datasets.painting import Painting, paint_mask_file, paint_regions
+from scrapray.datasets.split import Split, unit_of
+from scrapray.errors import FrameError
+from scrapray.imagery.bed import Polygon, bed_mask, touches
+from scrapray.imagery.decode import decode_frame
+from scrapray.imagery.png import encode_png
+from scrapray.imagery.tiling import tile_boxes
+
+Row = dict[str, Any]
+"""One row of ``schema.TILES``, without its place in a part."""
+_TOLD = ("frame_id", "uri", "site", "date", "camera_id", "truck_id", "load_id")
+_EVERY_VALUE = range(256)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileCutter:
+    """Cuts frames.
+
+    Attributes:
+        class_names: Ids are positions, from 1.
+        class_of_value: Class id of every value of a class-index mask.
+        beds: Corners of the truck bed of each camera; without any, the bed is the whole frame.
+        tile_px: Side of a tile.
+        overlap_px: Pixels that neighbours share at least.
+        clean_share: Share of tiles without a contaminant that are kept for training; in the other splits all are.
+        max_pixels: Larger frames are left out.
+    """
+
+    class_names: tuple[str, ...]
+    class_of_value: Mapping[int, int]
+    beds: Mapping[str, Polygon]
+    tile_px: int
+    overlap_px: int
+    clean_share: float
+    max_pixels: int
+
+    def cut(
+        self, frame: AnnotatedFrame, split: Split, data: bytes, mask_data: bytes | None
+    ) -> tuple[list[Row], list[Skipped]]:
+        """Tiles of one frame, and what of its annotations was left out.
+
+        Args:
+            frame: The frame.
+            split: Where its tiles go.
+            data: Its file.
+            mask_data: Its mask file, if it has one.
+
+        Raises:
+            FrameError: The frame, its mask or its annotations cannot be used.
+        """
+        pixels_HW3 = decode_frame(data, self.max_pixels)
+        frame_hw = pixels_HW3.shape[0], pixels_HW3.shape[1]
+        if min(frame_hw) < self.tile_px:
+            raise FrameError("cut", "frame_smaller_than_tile", f"{frame_hw[1]}x{frame_hw[0]}")
+        boxes_N4 = tile_boxes(*frame_hw, self.tile_px, self.overlap_px)
+        boxes_N4 = boxes_N4[touches(boxes_N4, self._bed(frame.camera_id, frame_hw))]
+        class_HW, overlapped_px, skipped = self._paint(frame, frame_hw, mask_data)
+        if overlapped_px:
+            detail = f"{overlapped_px} px of several classes; the last of them has them"
+            skipped.append(Skipped(picture=frame.uri, stage="annotation", reason="overlap", detail=detail))
+        told = {name: getattr(frame, name) for name in _TOLD}
+        told |= {"split": split, "unit": "/".join(unit_of(frame)), "content_sha256": hashlib.sha256(data).hexdigest()}
+        return [told | row for row in self._tiles(frame.frame_id, split, pixels_HW3, class_HW, boxes_N4)], skipped
+
+    def _bed(self, camera_id: str | None, frame_hw: tuple[int, int]) -> NDArray[np.bool_]:
+        if self.beds and camera_id not in self.beds:
+            raise FrameError("bed", "unknown_camera", str(camera_id))
+        return bed_mask(self.beds.get(camera_id or ""), frame_hw)
+
+    def _paint(self, frame: AnnotatedFrame, frame_hw: tuple[int, int], mask_data: bytes | None) -> Painting:
+        if mask_data is None:
+            return paint_regions(frame, frame_hw, self.class_names)
+        class_of_value = self.class_of_value
+        if frame.mask_class is not None:
+            class_id = self.class_names.index(frame.mask_class) + 1
+            class_of_value = {value: class_id if value else 0 for value in _EVERY_VALUE}
+        return Painting(paint_mask_file(mask_data, frame_hw, class_of_value), 0, [])
+
+    def _tiles(
+        self,
+        frame_id: str,
+        split: Split,
+        pixels_HW3: NDArray[np.uint8],
+        class_HW: NDArray[np.uint8],
+        boxes_N4: NDArray[np.intp],
+    ) -> Iterator[Row]:
+        for x0, y0, x1, y1 in boxes_N4.tolist():
+            tile_id = f"{frame_id}-{x0}-{y0}"
+            tile_class_HW = class_HW[y0:y1, x0:x1]
+            if split == "train" and not tile_class_HW.any() and _chance_of(tile_id) >= self.clean_share:
+                continue
+            image, mask = encode_png(pixels_HW3[y0:y1, x0:x1]), encode_png(tile_class_HW)
+            yield {
+                "tile_id": tile_id,
+                "box_xyxy": [x0, y0, x1, y1],
+                "class_px": np.bincount(tile_class_HW.ravel(), minlength=len(self.class_names) + 1).tolist(),
+                "tile_sha256": hashlib.sha256(image + mask).hexdigest(),
+                "image": image,
+                "mask": mask,
+            }
+
+
+def _chance_of(tile_id: str) -> float:
+    """A number from 0 to 1 that is the tile's own."""
+    return int.from_bytes(hashlib.sha256(tile_id.encode()).digest()[:8], "big") / 2**64

@@ -1,0 +1,87 @@
+"""What was annotated in a frame -> the class of each of its pixels, class_HW; 0 is steel."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrapray.datasets.annotations import AnnotatedFrame, Skipped
+from scrapray.errors import FrameError
+from scrapray.imagery.decode import decode_class_indexes
+from scrapray.imagery.masks import mask_area, outline_mask, paint_classes
+
+_VALUES_SHOWN = 5
+
+
+class Painting(NamedTuple):
+    """Classes of the pixels of one frame.
+
+    Attributes:
+        class_HW: uint8, the class id of each pixel.
+        overlapped_px: Pixels that several classes claim; the highest id has them.
+        skipped: Regions without a single pixel in the frame.
+    """
+
+    class_HW: NDArray[np.uint8]
+    overlapped_px: int
+    skipped: list[Skipped]
+
+
+def paint_regions(frame: AnnotatedFrame, frame_hw: tuple[int, int], class_names: Sequence[str]) -> Painting:
+    """Paint the regions of a frame; a crowd counts as its class.
+
+    Args:
+        frame: Its regions.
+        frame_hw: Height and width of the picture itself.
+        class_names: Classes of the dataset; ids are positions, from 1.
+
+    Raises:
+        FrameError: Stage ``annotation``, ``other_size``: they were drawn on a picture of another size.
+    """
+    masks, skipped = [], []
+    sizes = [(frame.height_px, frame.width_px)]
+    for region in frame.regions:
+        mask = region.mask or outline_mask(region.polygons, frame_hw)
+        sizes.append((mask["height_px"], mask["width_px"]))
+        if mask_area(mask):
+            masks.append((class_names.index(region.class_name) + 1, mask))
+        else:
+            skipped.append(
+                Skipped(
+                    picture=frame.uri,
+                    stage="annotation",
+                    reason="no_pixels",
+                    annotation_id=region.annotation_id,
+                    detail=region.class_name,
+                )
+            )
+    for height, width in sizes:
+        if (height, width) not in (frame_hw, (None, None)):
+            raise FrameError(
+                "annotation", "other_size", f"drawn on {width}x{height}, frame is {frame_hw[1]}x{frame_hw[0]}"
+            )
+    return Painting(*paint_classes(masks, frame_hw), skipped)
+
+
+def paint_mask_file(data: bytes, frame_hw: tuple[int, int], class_of_value: Mapping[int, int]) -> NDArray[np.uint8]:
+    """Read a mask file as classes.
+
+    Args:
+        data: A PNG whose values stand for classes.
+        frame_hw: Height and width of the picture that it belongs to.
+        class_of_value: The class id of every value that may stand in it.
+
+    Returns:
+        class_HW.
+
+    Raises:
+        FrameError: Stage ``mask``: it cannot be read, has another size, or has a value without a class.
+    """
+    value_HW = decode_class_indexes(data, frame_hw)
+    found = np.flatnonzero(np.bincount(value_HW.ravel()))
+    if unknown := [value for value in found.tolist() if value not in class_of_value]:
+        raise FrameError("mask", "unknown_class_index", ", ".join(map(str, unknown[:_VALUES_SHOWN])))
+    class_of = np.zeros(found[-1] + 1, dtype=np.uint8)
+    class_of[found] = [class_of_value[value] for value in found.tolist()]
+    return class_of[value_HW]
