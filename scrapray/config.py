@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -20,11 +20,14 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from scrapray.errors import ConfigurationError
 from scrapray.labels import MAX_SEVERITY
 
-_STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid")
+"""What every section of a file of settings has as its ``__pydantic_config__``: unknown keys are refused."""
 _MOST_PIXELS = 178_956_970
+_Settings = TypeVar("_Settings")
 
 
-def _require(holds: bool, message: str) -> None:
+def require(holds: bool, message: str) -> None:
+    """Refuse a value while a section is made; ``read_settings`` adds the file and the section to the message."""
     if not holds:
         raise ValueError(message)
 
@@ -43,7 +46,7 @@ class StorageConfig:
     A server that does not answer is given up after about ``max_attempts * connect_timeout_s`` and pauses between.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     endpoint_url: str | None = None
     region: str | None = None
@@ -55,14 +58,14 @@ class StorageConfig:
         if self.endpoint_url is not None:
             parts = urlsplit(self.endpoint_url)
             # The value is left out of the messages: it may hold a secret.
-            _require(parts.username is None, "endpoint_url holds a user name; give keys through the AWS environment")
-            _require(
+            require(parts.username is None, "endpoint_url holds a user name; give keys through the AWS environment")
+            require(
                 parts.scheme in ("http", "https") and bool(parts.netloc),
                 "endpoint_url must be a URL such as https://s3.example.com:9000",
             )
-        _require(self.max_attempts >= 1, f"max_attempts is {self.max_attempts}, must be 1 or more")
-        _require(self.connect_timeout_s > 0, f"connect_timeout_s is {self.connect_timeout_s}, must be above 0")
-        _require(self.read_timeout_s > 0, f"read_timeout_s is {self.read_timeout_s}, must be above 0")
+        require(self.max_attempts >= 1, f"max_attempts is {self.max_attempts}, must be 1 or more")
+        require(self.connect_timeout_s > 0, f"connect_timeout_s is {self.connect_timeout_s}, must be above 0")
+        require(self.read_timeout_s > 0, f"read_timeout_s is {self.read_timeout_s}, must be above 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +79,7 @@ class ArchiveConfig:
     when its camera made none for more than ``max_gap_s``.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     key_pattern: str = "{site}/{date}/{truck_id}/{load_id}/{camera_id}_{time}.jpg"
     date_format: str = "%Y-%m-%d"
@@ -87,12 +90,12 @@ class ArchiveConfig:
     max_gap_s: float = 900.0
 
     def __post_init__(self) -> None:
-        _require(bool(self.key_pattern), "key_pattern is empty")
-        _require(
+        require(bool(self.key_pattern), "key_pattern is empty")
+        require(
             "{" in self.key_pattern,
             f"key_pattern {self.key_pattern!r} has no named part such as {{camera_id}}",
         )
-        _require(self.max_gap_s > 0, f"max_gap_s is {self.max_gap_s}, must be above 0")
+        require(self.max_gap_s > 0, f"max_gap_s is {self.max_gap_s}, must be above 0")
         _require_time_zone(self.time_zone)
 
 
@@ -108,7 +111,7 @@ class GateLogConfig:
     Times without an offset are read in ``time_zone``, or in that of the archive.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     uri: str
     join_on: str = "camera_id"
@@ -119,23 +122,23 @@ class GateLogConfig:
         if self.time_zone is not None:
             _require_time_zone(self.time_zone)
         for name in self.columns:
-            _require(name in GATE_LOG_COLUMNS, f"columns.{name} is not one of {', '.join(GATE_LOG_COLUMNS)}")
+            require(name in GATE_LOG_COLUMNS, f"columns.{name} is not one of {', '.join(GATE_LOG_COLUMNS)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraConfig:
     """``[cameras."<camera_id>"]``: corners of the truck bed in frame pixels (x, y), at least three."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     bed_polygon_px: tuple[tuple[float, float], ...]
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             len(self.bed_polygon_px) >= 3,
             f"bed_polygon_px has {len(self.bed_polygon_px)} corners, needs 3 or more",
         )
-        _require(_enclosed_area(self.bed_polygon_px) >= 1, "bed_polygon_px encloses no area; give its corners in order")
+        require(_enclosed_area(self.bed_polygon_px) >= 1, "bed_polygon_px encloses no area; give its corners in order")
 
 
 def _enclosed_area(corners: tuple[tuple[float, float], ...]) -> float:
@@ -152,7 +155,7 @@ class QualityConfig:
     of 3 px at full HD, and keep every other frame. ``imagery/quality.py`` says what is measured.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     max_pixels: int = 50_000_000
     min_sharpness: float = 0.25
@@ -164,13 +167,13 @@ class QualityConfig:
     min_frozen_difference: float = 0.002
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             1 <= self.max_pixels <= _MOST_PIXELS,
             f"max_pixels is {self.max_pixels}, must be 1 to {_MOST_PIXELS}, more than which Pillow does not open",
         )
         for name in ("min_brightness", "max_brightness", "max_dark_frac", "max_bright_frac"):
             value = getattr(self, name)
-            _require(0 <= value <= 1, f"{name} is {value}, must be 0 to 1")
+            require(0 <= value <= 1, f"{name} is {value}, must be 0 to 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +184,7 @@ class SegmentConfig:
     ``thresholds`` overrides the bundle's own, class by class.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     overlap_px: int = 64
     tiles_per_batch: int = 8
@@ -191,18 +194,18 @@ class SegmentConfig:
     severities: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _require(self.overlap_px >= 0, f"overlap_px is {self.overlap_px}, must be 0 or more")
-        _require(self.tiles_per_batch >= 1, f"tiles_per_batch is {self.tiles_per_batch}, must be 1 or more")
-        _require(self.map_stride_px >= 1, f"map_stride_px is {self.map_stride_px}, must be 1 or more")
-        _require(
+        require(self.overlap_px >= 0, f"overlap_px is {self.overlap_px}, must be 0 or more")
+        require(self.tiles_per_batch >= 1, f"tiles_per_batch is {self.tiles_per_batch}, must be 1 or more")
+        require(self.map_stride_px >= 1, f"map_stride_px is {self.map_stride_px}, must be 1 or more")
+        require(
             self.overlap_px % self.map_stride_px == 0,
             f"overlap_px is {self.overlap_px}, must be a multiple of map_stride_px, {self.map_stride_px}",
         )
-        _require(self.min_area_px >= 1, f"min_area_px is {self.min_area_px}, must be 1 or more")
+        require(self.min_area_px >= 1, f"min_area_px is {self.min_area_px}, must be 1 or more")
         for name, value in self.thresholds.items():
-            _require(0 < value < 1, f"thresholds.{name} is {value}, must be between 0 and 1")
+            require(0 < value < 1, f"thresholds.{name} is {value}, must be between 0 and 1")
         for name, severity in self.severities.items():
-            _require(1 <= severity <= MAX_SEVERITY, f"severities.{name} is {severity}, must be 1 to {MAX_SEVERITY}")
+            require(1 <= severity <= MAX_SEVERITY, f"severities.{name} is {severity}, must be 1 to {MAX_SEVERITY}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +216,7 @@ class ResourcesConfig:
     are shared among the actors. With ``gpus_per_actor`` above 0 the segmenter runs on the GPU in bfloat16.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     actors: int = 1
     cpus_per_actor: int | None = None
@@ -223,15 +226,15 @@ class ResourcesConfig:
     no_progress_timeout_s: float = 600.0
 
     def __post_init__(self) -> None:
-        _require(self.actors >= 1, f"actors is {self.actors}, must be 1 or more")
-        _require(
+        require(self.actors >= 1, f"actors is {self.actors}, must be 1 or more")
+        require(
             self.cpus_per_actor is None or self.cpus_per_actor >= 1,
             f"cpus_per_actor is {self.cpus_per_actor}, must be 1 or more",
         )
-        _require(self.gpus_per_actor >= 0, f"gpus_per_actor is {self.gpus_per_actor}, must be 0 or more")
-        _require(self.download_tasks >= 1, f"download_tasks is {self.download_tasks}, must be 1 or more")
-        _require(self.frames_per_block >= 1, f"frames_per_block is {self.frames_per_block}, must be 1 or more")
-        _require(
+        require(self.gpus_per_actor >= 0, f"gpus_per_actor is {self.gpus_per_actor}, must be 0 or more")
+        require(self.download_tasks >= 1, f"download_tasks is {self.download_tasks}, must be 1 or more")
+        require(self.frames_per_block >= 1, f"frames_per_block is {self.frames_per_block}, must be 1 or more")
+        require(
             self.no_progress_timeout_s > 0,
             f"no_progress_timeout_s is {self.no_progress_timeout_s}, must be above 0",
         )
@@ -246,7 +249,7 @@ class VerdictRule:
     ``min_contamination_frac``, ``max_coverage_frac``, ``max_used_frames``.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     name: str
     verdict: Literal["review", "reject"]
@@ -260,17 +263,17 @@ class VerdictRule:
 
     def __post_init__(self) -> None:
         conditions = (self.min_contamination_frac, self.max_coverage_frac, self.max_used_frames)
-        _require(bool(self.name.strip()), "name is empty; it stands in the tables, so give the rule one")
-        _require(
+        require(bool(self.name.strip()), "name is empty; it stands in the tables, so give the rule one")
+        require(
             self.asks_for_a_contaminant or any(value is not None for value in conditions),
             f"rule {self.name!r} has no condition; without one it would fire for every load",
         )
         for name in ("min_score", "min_contamination_frac", "max_coverage_frac"):
             value = getattr(self, name)
-            _require(value is None or 0 <= value <= 1, f"rule {self.name!r}: {name} is {value}, must be 0 to 1")
+            require(value is None or 0 <= value <= 1, f"rule {self.name!r}: {name} is {value}, must be 0 to 1")
         for name in ("min_count", "max_used_frames"):
             value = getattr(self, name)
-            _require(value is None or value >= 0, f"rule {self.name!r}: {name} is {value}, must be 0 or more")
+            require(value is None or value >= 0, f"rule {self.name!r}: {name} is {value}, must be 0 or more")
 
     @property
     def asks_for_a_contaminant(self) -> bool:
@@ -292,14 +295,14 @@ DEFAULT_RULES = (
 class VerdictConfig:
     """``[verdict]``: rules of the yard; a list given here takes the place of the whole default list."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     rules: tuple[VerdictRule, ...] = DEFAULT_RULES
 
     def __post_init__(self) -> None:
         names = [rule.name for rule in self.rules]
         twice = sorted({name for name in names if names.count(name) > 1})
-        _require(not twice, f"rules have the same name: {', '.join(twice)}; give each its own")
+        require(not twice, f"rules have the same name: {', '.join(twice)}; give each its own")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,20 +313,20 @@ class LimitsConfig:
     when a load holds a contaminant of the highest severity.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     max_rejected_frac: float = 0.5
     alert_exit_code: bool = True
 
     def __post_init__(self) -> None:
-        _require(0 <= self.max_rejected_frac <= 1, f"max_rejected_frac is {self.max_rejected_frac}, must be 0 to 1")
+        require(0 <= self.max_rejected_frac <= 1, f"max_rejected_frac is {self.max_rejected_frac}, must be 0 to 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditConfig:
     """The whole file."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     archive: ArchiveConfig = ArchiveConfig()
     storage: StorageConfig = StorageConfig()
@@ -345,11 +348,18 @@ def read_config(path: Path | None) -> AuditConfig:
     """Read an audit's settings; without a path, all defaults.
 
     Raises:
+        ConfigurationError: See ``read_settings``.
+    """
+    return AuditConfig() if path is None else read_settings(path, AuditConfig)
+
+
+def read_settings(path: Path, kind: type[_Settings]) -> _Settings:
+    """Read a file of settings (TOML) as one dataclass of sections.
+
+    Raises:
         ConfigurationError: The file is missing, is not TOML, or holds an unknown key or a value out of range; the
             message names the file, the key and the mend.
     """
-    if path is None:
-        return AuditConfig()
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -357,7 +367,7 @@ def read_config(path: Path | None) -> AuditConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: not readable as TOML: {error}") from error
     try:
-        return TypeAdapter(AuditConfig).validate_python(values)
+        return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         raise ConfigurationError(f"{path}: " + "; ".join(map(_explain, error.errors()))) from error
 

@@ -12,11 +12,11 @@ from typing import Literal
 from uuid import uuid4
 
 from scrapray.audit.gate_log import read_gate_log
-from scrapray.audit.keys import KeyGrammar, grammar_of
 from scrapray.audit.nightly import find_model, reading_of
 from scrapray.audit.pipeline import connect
 from scrapray.config import AuditConfig
 from scrapray.errors import FrameError, ScraprayError
+from scrapray.keys import KeyGrammar, grammar_of
 from scrapray.storage import Storage, join
 
 MIN_FREE_GB = 10

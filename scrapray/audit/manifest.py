@@ -17,7 +17,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -27,9 +26,9 @@ import pyarrow.compute as pc
 
 from scrapray import schema
 from scrapray.audit.gate_log import GateLog, read_gate_log
-from scrapray.audit.keys import KeyGrammar, grammar_of
 from scrapray.config import ArchiveConfig, GateLogConfig
 from scrapray.errors import FrameError, StorageError
+from scrapray.keys import KeyGrammar, frame_id_of, grammar_of
 from scrapray.lake import read_table, write_table
 from scrapray.storage import Storage, StoredObject, absolute, join
 
@@ -161,7 +160,7 @@ def _frames(
 def _describe(stored: StoredObject, grammar: KeyGrammar, arrivals: GateLog) -> _Row:
     """What is known of one frame by itself."""
     row: _Row = dict.fromkeys(_SPOOLED.names)
-    row["frame_id"] = blake2b(f"{stored.uri}|{stored.etag}".encode(), digest_size=16).hexdigest()
+    row["frame_id"] = frame_id_of(stored.uri, stored.etag)
     row["uri"] = stored.uri
     row["etag"] = stored.etag
     row["size_bytes"] = stored.size_bytes

@@ -15,7 +15,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 
 FLOORS = (
-    {"words": "scrapray errors config labels schema"},
+    {"words": "scrapray errors config keys labels schema"},
     {"imagery": "imagery", "statistics": "statistics"},
     {"segmenter": "segmenter", "baselines": "baselines"},
     {"outside world": "storage lake registry"},

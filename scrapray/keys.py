@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, date, datetime
+from hashlib import blake2b
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -109,6 +110,11 @@ class KeyGrammar:
         text = f"{parts['date']} {parts['time']}" if self._has_date else parts["time"]
         taken = datetime.strptime(text, self._format)
         return taken if taken.tzinfo else taken.replace(tzinfo=self.zone)
+
+
+def frame_id_of(uri: str, etag: str) -> str:
+    """Name of an archived frame: another one when its content is replaced, the same in audits and datasets."""
+    return blake2b(f"{uri}|{etag}".encode(), digest_size=16).hexdigest()
 
 
 def grammar_of(archive: ArchiveConfig, gate_log: GateLogConfig | None) -> KeyGrammar:

@@ -2,8 +2,8 @@ import datetime as dt
 
 import pytest
 
-from scrapray.audit.keys import KeyGrammar
 from scrapray.errors import ConfigurationError, FrameError
+from scrapray.keys import KeyGrammar
 
 RAILCAR = "{kind}_{date}_{time}_pick-{pick}_cam-{camera_id}_crane-{crane}_{side}_wide.jpg"
 
