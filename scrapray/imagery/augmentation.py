@@ -4,11 +4,14 @@ All are off unless asked for: the scrap paper trains without any.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict
 
+from scrapray.config import STRICT
 from scrapray.errors import ConfigurationError
 
 Pixels = NDArray[np.uint8]
@@ -26,6 +29,8 @@ class AugmentConfig:
         copy_paste: Share of tiles into which the contaminants of another tile are pasted
             (Reference: Ghiasi et al. 2021, "Simple Copy-Paste").
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     flip: bool = False
     rotate: bool = False
@@ -63,18 +68,22 @@ def augment(
         angle_deg = rng.uniform(0, 360) if config.rotate else 0.0
         middle_xy = ((width - 1) / 2, (height - 1) / 2)
         matrix_23 = cv2.getRotationMatrix2D(middle_xy, angle_deg, rng.uniform(*config.scale))
-        image_HW3, class_HW = (
-            cv2.warpAffine(
-                np.ascontiguousarray(array), matrix_23, (width, height), flags=how, borderMode=cv2.BORDER_REFLECT_101
-            )
-            for array, how in ((image_HW3, cv2.INTER_LINEAR), (class_HW, cv2.INTER_NEAREST))
-        )
+        image_HW3 = _warped(image_HW3, matrix_23, cv2.INTER_LINEAR)
+        class_HW = _warped(class_HW, matrix_23, cv2.INTER_NEAREST)
     if config.light:
         gain_3 = rng.uniform(1 - config.light, 1 + config.light) * rng.uniform(
             1 - config.light / 3, 1 + config.light / 3, 3
         )
         image_HW3 = np.clip(image_HW3 * gain_3.astype(np.float32), 0, 255).astype(np.uint8)
     return image_HW3, class_HW
+
+
+def _warped(array: Pixels, matrix_23: NDArray[np.float64], how: int) -> Pixels:
+    height, width = array.shape[:2]
+    warped = cv2.warpAffine(
+        np.ascontiguousarray(array), matrix_23, (width, height), flags=how, borderMode=cv2.BORDER_REFLECT_101
+    )
+    return np.asarray(warped, np.uint8)
 
 
 def paste_contaminants(

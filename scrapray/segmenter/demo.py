@@ -23,7 +23,8 @@ from scrapray.imagery.augmentation import AugmentConfig, augment
 from scrapray.imagery.components import Component, find_components
 from scrapray.labels import SCRAP_CONTAMINANTS
 from scrapray.segmenter.bundle import BundleCard, load_bundle, save_bundle
-from scrapray.segmenter.fit import FitConfig, FitProgress, TilePair, fit, steps_done
+from scrapray.segmenter.checkpoint import steps_done
+from scrapray.segmenter.fit import FitConfig, FitProgress, TilePair, fit
 from scrapray.segmenter.model import Segmenter, SegmenterConfig, build_segmenter, prepare_tiles
 from scrapray.statistics.metrics import ScoreHistogram
 
