@@ -11,13 +11,14 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from scrapray.audit.rehearsal import RehearsedLoad, calibrate_bundle, choose_thresholds, rehearse
+from scrapray.audit.rehearsal import RehearsedLoad, calibrate_bundle, rehearse
 from scrapray.imagery.scenes import draw_tiles
 from scrapray.segmenter.demo import DemoTraining, draw_test_tiles, set_thresholds, train_demo_bundle
 from scrapray.segmenter.fit import FitConfig
 from scrapray.segmenter.losses import LossConfig
 from scrapray.segmenter.model import SegmenterConfig
 from scrapray.segmenter.step import OptimConfig
+from scrapray.statistics.thresholds import choose_thresholds
 
 DEMO = DemoTraining(
     segmenter=SegmenterConfig(
@@ -36,7 +37,7 @@ DEMO = DemoTraining(
         autocast=True,
         # Over all classes, dice drives so small a tower to call everything steel, and no gradient leads back.
         loss=LossConfig(dice_classes="present"),
-        optim=OptimConfig(lr_vision=4e-4, lr_prompt=5e-4, lr_msm=1e-3, warmup_steps=100),
+        optim=OptimConfig(lr_vision=3e-4, lr_prompt=5e-4, lr_msm=1e-3, warmup_steps=200),
     ),
     tile_px=256,
     drawn_px=512,
@@ -63,5 +64,6 @@ if __name__ == "__main__":
     )
     train_demo_bundle(clip_dir, run_dir, bundle_dir, DEMO, DRAW)
     loads = rehearse_loads(run_dir / "loads", bundle_dir)
-    set_thresholds(bundle_dir, choose_thresholds(loads, MAX_FLAGGED_FRAC), draw_test_tiles(run_dir, DEMO, DRAW))
+    clean = [load.peaks_FK for load in loads if not load.largest_px]
+    set_thresholds(bundle_dir, choose_thresholds(clean, MAX_FLAGGED_FRAC), draw_test_tiles(run_dir, DEMO, DRAW))
     print(calibrate_bundle(bundle_dir, rehearse_loads(run_dir / "loads", bundle_dir)).to_json())

@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from scrapray.audit.manifest import index_archive
 from scrapray.audit.nightly import run_audit
 from scrapray.config import AuditConfig, read_config
@@ -26,10 +24,6 @@ from scrapray.statistics.contamination import calibrate_areas
 from scrapray.storage import Storage
 
 _LOADS_PER_PART = 4
-_ABOVE = 0.005
-"""A threshold lies so much above the score that must not pass it."""
-_THRESHOLDS = (0.05, 0.99)
-"""Lowest and highest threshold that is ever chosen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,21 +85,6 @@ def _peaks(lake: str, loads: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str
             if frame["status"] == "used":
                 peaks[site, frame["load_id"]].append(tuple(found["max_score"] for found in frame["classes"]))
     return peaks
-
-
-def choose_thresholds(loads: Sequence[RehearsedLoad], max_flagged_frac: float) -> tuple[float, ...]:
-    """For each contaminant the lowest threshold that few clean loads pass in two of their frames.
-
-    Two frames are what the robust count of a load asks for.
-
-    Args:
-        loads: Rehearsed with the bundle, whatever its thresholds.
-        max_flagged_frac: Share of clean loads that each contaminant may flag wrongly.
-    """
-    seconds_LK = np.array([np.sort(load.peaks_FK, axis=0)[-2] for load in loads if load.largest_px == 0])
-    num_flagged = int(max_flagged_frac * len(seconds_LK))
-    highest_K = np.sort(seconds_LK, axis=0)[-1 - num_flagged]
-    return tuple(float(score) for score in np.clip(highest_K + _ABOVE, *_THRESHOLDS).round(3))
 
 
 def calibrate_bundle(folder: Path, loads: Sequence[RehearsedLoad]) -> BundleCard:

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks import drawn_loads
 from scrapray.audit.nightly import calibration_of
-from scrapray.audit.rehearsal import RehearsedLoad, calibrate_bundle, choose_thresholds
+from scrapray.audit.rehearsal import RehearsedLoad, calibrate_bundle
 from scrapray.segmenter.bundle import load_bundle
 
 
@@ -19,13 +19,6 @@ def rehearsed(largest_px, verdict, *, true_frac=0.0, predicted=0.0, low=0.0, hig
         "contamination_high": high,
     }
     return RehearsedLoad(true_frac=true_frac, largest_px=largest_px, row=row, peaks_FK=peaks_FK)
-
-
-def test_a_threshold_lets_as_many_clean_loads_pass_as_allowed():
-    clean = [rehearsed(0, "accept", peaks_FK=((0.9, 0.0), (score, 0.0), (0.01, 0.0))) for score in (0.2, 0.4, 0.6)]
-    loads = [*clean, rehearsed(80, "review", peaks_FK=((0.95, 0.9), (0.95, 0.9)))]
-    assert choose_thresholds(loads, 0.0) == (0.605, 0.05)
-    assert choose_thresholds(loads, 0.34) == (0.405, 0.05)
 
 
 def test_a_calibrated_bundle_still_loads_and_has_its_error_in_the_card(tiny_bundle, tmp_path):
