@@ -11,14 +11,13 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from scrapray.audit.rehearsal import RehearsedLoad, calibrate_bundle, rehearse
+from scrapray.audit.rehearsal import adjust_bundle
 from scrapray.imagery.scenes import draw_tiles
-from scrapray.segmenter.demo import DemoTraining, draw_test_tiles, set_thresholds, train_demo_bundle
+from scrapray.segmenter.demo import DemoTraining, draw_test_tiles, measure_at_thresholds, train_demo_bundle
 from scrapray.segmenter.fit import FitConfig
 from scrapray.segmenter.losses import LossConfig
 from scrapray.segmenter.model import SegmenterConfig
 from scrapray.segmenter.step import OptimConfig
-from scrapray.statistics.thresholds import choose_thresholds
 
 DEMO = DemoTraining(
     segmenter=SegmenterConfig(
@@ -46,24 +45,11 @@ DEMO = DemoTraining(
 )
 DRAW = partial(draw_tiles, cell_px=DEMO.tile_px)
 
-LOADS_SEED = 8_000_000
-"""Neither training nor the benchmark of drawn loads uses seeds from here on to 9,000,000."""
-NUM_LOADS = 48
-FRAMES_PER_LOAD = 4
-MAX_FLAGGED_FRAC = 0.05
-
-
-def rehearse_loads(folder: Path, bundle_dir: Path) -> list[RehearsedLoad]:
-    """Audit drawn loads with the bundle as it is now; they are drawn once."""
-    return rehearse(folder, str(bundle_dir), num_loads=NUM_LOADS, frames_per_load=FRAMES_PER_LOAD, seed=LOADS_SEED)
-
-
 if __name__ == "__main__":
     clip_dir, run_dir, bundle_dir = map(
         Path, sys.argv[1:] or ("scrapray/bundles/miniature-clip", "runs/demo", "scrapray/bundles/demo")
     )
     train_demo_bundle(clip_dir, run_dir, bundle_dir, DEMO, DRAW)
-    loads = rehearse_loads(run_dir / "loads", bundle_dir)
-    clean = [load.peaks_FK for load in loads if not load.largest_px]
-    set_thresholds(bundle_dir, choose_thresholds(clean, MAX_FLAGGED_FRAC), draw_test_tiles(run_dir, DEMO, DRAW))
-    print(calibrate_bundle(bundle_dir, rehearse_loads(run_dir / "loads", bundle_dir)).to_json())
+    # Neither training nor the benchmark of drawn loads uses seeds from this on to 9,000,000.
+    adjust_bundle(bundle_dir, run_dir / "loads", num_loads=48, frames_per_load=4, seed=8_000_000, max_flagged_frac=0.05)
+    print(measure_at_thresholds(bundle_dir, draw_test_tiles(run_dir, DEMO, DRAW)).to_json())

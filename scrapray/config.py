@@ -213,7 +213,8 @@ class ResourcesConfig:
     """``[resources]``: what the audit takes from the cluster. One actor holds one segmenter.
 
     ``cpus_per_actor`` is also the number of threads that an actor computes with; left out, the cores of this machine
-    are shared among the actors. With ``gpus_per_actor`` above 0 the segmenter runs on the GPU in bfloat16.
+    are shared among the actors. With ``gpus_per_actor`` above 0 the segmenter runs on the GPU in bfloat16. A cluster
+    that is smaller than all this is refused, or given ``wait_for_nodes_s`` to grow when that is above 0.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -224,6 +225,7 @@ class ResourcesConfig:
     download_tasks: int = 2
     frames_per_block: int = 8
     no_progress_timeout_s: float = 600.0
+    wait_for_nodes_s: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.actors >= 1, f"actors is {self.actors}, must be 1 or more")
@@ -238,6 +240,7 @@ class ResourcesConfig:
             self.no_progress_timeout_s > 0,
             f"no_progress_timeout_s is {self.no_progress_timeout_s}, must be above 0",
         )
+        require(self.wait_for_nodes_s >= 0, f"wait_for_nodes_s is {self.wait_for_nodes_s}, must be 0 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ import re
 import socket
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 import ray.data
+from ray.autoscaler.sdk import request_resources
 from ray.data._internal.logical.operators import ListFiles
 from ray.data.checkpoint import CheckpointConfig
 from ray.data.exceptions import ExecutionTimeoutError
@@ -45,6 +46,7 @@ from scrapray.storage import Storage, common_folder, join
 _LOCAL_CPUS = 8
 """Logical CPUs of a Ray that we start ourselves, at least: with one per stage and none left, Ray waits for ever."""
 _KNOCK_S = 5.0
+_LOOK_AGAIN_S = 1.0
 _RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",  # 15 without it: workers that get no turn beside others
@@ -188,7 +190,7 @@ def _context(work_uri: str, storage: Storage, resources: ResourcesConfig) -> Ite
 def connect(resources: ResourcesConfig) -> dict[str, float]:
     """Join the Ray that is there, or start one here, and make sure that it holds all stages at once.
 
-    With less, Ray neither goes on nor complains.
+    With less, Ray neither goes on nor complains. A cluster that grows is given ``wait_for_nodes_s`` to do so.
 
     Returns:
         What the whole cluster has, by Ray's names.
@@ -210,9 +212,12 @@ def connect(resources: ResourcesConfig) -> dict[str, float]:
                 logging_level=logging.ERROR,
                 log_to_driver=False,
             )
-    available: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     num_gpus = resources.actors * resources.gpus_per_actor
-    if available.get("CPU", 0) < num_cpus or available.get("GPU", 0) < num_gpus:
+    needed = {"CPU": float(num_cpus), "GPU": num_gpus}
+    if _is_short_of(needed) and resources.wait_for_nodes_s:
+        _wait_for_nodes(resources, needed)
+    available: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    if _is_short_of(needed):
         raise ConfigurationError(
             f"[resources] needs {num_cpus:g} CPUs and {num_gpus:g} GPUs at once, the Ray cluster has "
             f"{available.get('CPU', 0):g} and {available.get('GPU', 0):g}; lower actors ({resources.actors}), "
@@ -220,6 +225,25 @@ def connect(resources: ResourcesConfig) -> dict[str, float]:
             f"download_tasks ({resources.download_tasks}), or add nodes"
         )
     return available
+
+
+def _is_short_of(needed: Mapping[str, float]) -> bool:
+    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return any(there.get(name, 0) < amount for name, amount in needed.items())
+
+
+def _wait_for_nodes(resources: ResourcesConfig, needed: Mapping[str, float]) -> None:
+    """Ask the cluster's autoscaler for what all stages need; back when it is there or the time is up."""
+    give_up_at = time.monotonic() + resources.wait_for_nodes_s
+    num_cpus = _cpus_per_actor(resources)
+    actors = [{"CPU": num_cpus, "GPU": resources.gpus_per_actor}] * resources.actors
+    others = [{"CPU": 1, "GPU": 0}] * int(needed["CPU"] - resources.actors * num_cpus)
+    request_resources(bundles=[*actors, *others])
+    try:
+        while _is_short_of(needed) and time.monotonic() < give_up_at:
+            time.sleep(_LOOK_AGAIN_S)
+    finally:
+        request_resources(bundles=[])  # one that stands keeps idle nodes for ever; from here on the work does
 
 
 @contextmanager

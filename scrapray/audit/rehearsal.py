@@ -17,10 +17,11 @@ from typing import Any
 from scrapray.audit.manifest import index_archive
 from scrapray.audit.nightly import run_audit
 from scrapray.config import AuditConfig, read_config
-from scrapray.imagery.scenes import draw_archive
+from scrapray.imagery.scenes import SceneSettings, draw_archive
 from scrapray.lake import read_partition
 from scrapray.segmenter.bundle import BundleCard, read_card
 from scrapray.statistics.contamination import calibrate_areas
+from scrapray.statistics.thresholds import choose_thresholds
 from scrapray.storage import Storage
 
 _LOADS_PER_PART = 4
@@ -44,7 +45,14 @@ class RehearsedLoad:
 
 
 def rehearse(
-    folder: Path, model_uri: str, *, num_loads: int, frames_per_load: int, seed: int, workers: int = 2
+    folder: Path,
+    model_uri: str,
+    *,
+    num_loads: int,
+    frames_per_load: int,
+    seed: int,
+    scene: SceneSettings | None = None,
+    workers: int = 2,
 ) -> list[RehearsedLoad]:
     """Draw loads, audit them, and pair what was drawn with what was said.
 
@@ -54,13 +62,15 @@ def rehearse(
         num_loads: Loads to draw, rounded up to whole parts of four; half of them hold contaminants.
         frames_per_load: Frames of each.
         seed: Of the first part; the others follow it.
+        scene: What loads are drawn like; 4K frames by default.
         workers: Processes that draw.
     """
     archive, manifest, lake = (str(folder / name) for name in ("archive", "manifest", "lake"))
     parts = [folder / "archive" / f"part-{number}" for number in range(-(-num_loads // _LOADS_PER_PART))]
     # Spawned, since a process that holds torch and Ray must not be forked.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(partial(_draw_part, frames_per_load=frames_per_load), parts, range(seed, seed + len(parts))))
+        draw = partial(_draw_part, frames_per_load=frames_per_load, scene=scene)
+        list(pool.map(draw, parts, range(seed, seed + len(parts))))
     config = _settings(parts[0] / "audit.toml")
     index_archive(archive, manifest, storage=Storage(), archive=config.archive)
     summary = run_audit(manifest, lake, model_uri, config=config)
@@ -87,6 +97,42 @@ def _peaks(lake: str, loads: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str
     return peaks
 
 
+def adjust_bundle(
+    bundle_dir: Path,
+    work_dir: Path,
+    *,
+    num_loads: int,
+    frames_per_load: int,
+    seed: int,
+    max_flagged_frac: float,
+    scene: SceneSettings | None = None,
+) -> BundleCard:
+    """Choose a bundle's thresholds on drawn loads, then measure on the same loads how far areas are off with them.
+
+    Args:
+        bundle_dir: The bundle; its card is changed.
+        work_dir: See ``rehearse``, as for what follows.
+        num_loads: Half of them clean.
+        frames_per_load: Of each.
+        seed: Not to be used again to judge the bundle.
+        max_flagged_frac: Share of clean loads that each contaminant may flag wrongly.
+        scene: What loads are drawn like.
+    """
+    rehearsed = partial(
+        rehearse,
+        work_dir,
+        str(bundle_dir),
+        num_loads=num_loads,
+        frames_per_load=frames_per_load,
+        seed=seed,
+        scene=scene,
+    )
+    clean = [load.peaks_FK for load in rehearsed() if load.largest_px == 0]
+    card = replace(read_card(bundle_dir), thresholds=choose_thresholds(clean, max_flagged_frac))
+    (bundle_dir / "card.json").write_text(card.to_json(), encoding="utf-8")
+    return calibrate_bundle(bundle_dir, rehearsed())
+
+
 def calibrate_bundle(folder: Path, loads: Sequence[RehearsedLoad]) -> BundleCard:
     """Write the segmenter's error in area, as these loads show it, into the card of its bundle.
 
@@ -106,11 +152,16 @@ def calibrate_bundle(folder: Path, loads: Sequence[RehearsedLoad]) -> BundleCard
     return card
 
 
-def _draw_part(folder: Path, seed: int, *, frames_per_load: int) -> None:
+def _draw_part(folder: Path, seed: int, *, frames_per_load: int, scene: SceneSettings | None) -> None:
     """Draw some loads of a site of their own; a part with its truth is finished."""
     if not (folder / "truth.json").exists():
         draw_archive(
-            folder, num_loads=_LOADS_PER_PART, frames_per_load=frames_per_load, seed=seed, site=f"yard-{folder.name}"
+            folder,
+            num_loads=_LOADS_PER_PART,
+            frames_per_load=frames_per_load,
+            seed=seed,
+            settings=scene,
+            site=f"yard-{folder.name}",
         )
 
 

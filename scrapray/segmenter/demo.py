@@ -191,11 +191,11 @@ def train_demo_bundle(
     )
 
 
-def set_thresholds(bundle_dir: Path, thresholds: Sequence[float], test: Tiles) -> BundleCard:
-    """Write thresholds into a bundle's card, and what it finds and misses with them."""
+def measure_at_thresholds(bundle_dir: Path, test: Tiles) -> BundleCard:
+    """Write into a bundle's card what it finds and misses with its thresholds."""
     bundle = load_bundle(bundle_dir)
-    metrics = {**bundle.card.metrics, "finetuned": measure(score_all(bundle.model, test), test, thresholds)}
-    card = replace(bundle.card, thresholds=tuple(thresholds), metrics=metrics)
+    found = measure(score_all(bundle.model, test), test, bundle.card.thresholds)
+    card = replace(bundle.card, metrics={**bundle.card.metrics, "finetuned": found})
     (bundle_dir / "card.json").write_text(card.to_json(), encoding="utf-8")
     return card
 

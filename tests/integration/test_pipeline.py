@@ -120,6 +120,7 @@ def test_weights_that_were_replaced_after_the_start_are_refused(tmp_path: Path, 
         (ResourcesConfig(cpus_per_actor=64), "cpus_per_actor"),
         (ResourcesConfig(download_tasks=30), "download_tasks"),
         (ResourcesConfig(gpus_per_actor=8), "gpus_per_actor"),
+        (ResourcesConfig(gpus_per_actor=8, wait_for_nodes_s=1.5), "gpus_per_actor"),
     ],
 )
 def test_a_cluster_that_cannot_hold_all_stages_is_refused_before_any_work(

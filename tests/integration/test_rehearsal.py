@@ -1,0 +1,35 @@
+"""Drawn loads through the whole main path, and what is learned of a bundle from them."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from scrapray.audit.nightly import calibration_of
+from scrapray.audit.rehearsal import adjust_bundle, rehearse
+from scrapray.imagery.scenes import SceneSettings
+from scrapray.segmenter.bundle import load_bundle
+
+pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.timeout(600)]
+
+SCENE = SceneSettings(width_px=320, height_px=180, num_parts=12, contamination_frac=0.01)
+
+
+def test_a_bundle_learns_its_thresholds_and_its_error_from_drawn_loads(tmp_path: Path, tiny_bundle: Path) -> None:
+    folder = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    before = load_bundle(folder).card
+    adjust_bundle(
+        folder, tmp_path / "loads", num_loads=40, frames_per_load=2, seed=5, max_flagged_frac=0.1, scene=SCENE
+    )
+    card = load_bundle(folder).card
+    assert card.thresholds != before.thresholds
+    calibration = calibration_of(card)
+    assert calibration is not None and len(calibration.residuals) == 40
+
+    loads = rehearse(tmp_path / "loads", str(folder), num_loads=40, frames_per_load=2, seed=5, scene=SCENE)
+    clean = [load.row for load in loads if load.largest_px == 0]
+    assert len(clean) == 20
+    for name in card.class_names:
+        assert (
+            sum(any(found["class_name"] == name and found["count"] for found in row["classes"]) for row in clean) <= 2
+        )
