@@ -373,6 +373,8 @@ def read_settings(path: Path, kind: type[_Settings]) -> _Settings:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         raise ConfigurationError(f"{path}: " + "; ".join(map(_explain, error.errors()))) from error
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
 
 
 def _explain(fault: Mapping[str, Any]) -> str:

@@ -4,11 +4,14 @@ All are off unless asked for: the scrap paper trains without any.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict
 
+from scrapray.config import STRICT
 from scrapray.errors import ConfigurationError
 
 Pixels = NDArray[np.uint8]
@@ -26,6 +29,8 @@ class AugmentConfig:
         copy_paste: Share of tiles into which the contaminants of another tile are pasted
             (Reference: Ghiasi et al. 2021, "Simple Copy-Paste").
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     flip: bool = False
     rotate: bool = False

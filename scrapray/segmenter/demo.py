@@ -10,6 +10,8 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +25,16 @@ from scrapray.imagery.augmentation import AugmentConfig, augment
 from scrapray.imagery.components import Component, find_components
 from scrapray.labels import SCRAP_CONTAMINANTS
 from scrapray.segmenter.bundle import BundleCard, load_bundle, save_bundle
-from scrapray.segmenter.fit import FitConfig, FitProgress, TilePair, fit, steps_done
-from scrapray.segmenter.model import Segmenter, SegmenterConfig, build_segmenter, prepare_tiles
-from scrapray.statistics.metrics import ScoreHistogram
+from scrapray.segmenter.checkpoint import steps_done
+from scrapray.segmenter.fit import FitConfig, FitProgress, TilePair, fit
+from scrapray.segmenter.measure import MIN_AREA_PX, STRIDE_PX, count, score_tiles
+from scrapray.segmenter.model import Segmenter, SegmenterConfig, build_segmenter
 
-STRIDE_PX = 4
-"""Scores are measured on every fourth pixel, as an audit's maps are."""
-MIN_AREA_PX = 100
 OBJECT_BANDS_PX = (15, 30, 60, 120)
 """Lower ends of the bands of length by which recall of objects is told."""
 
 _CHUNK = 128
+_BATCH = 8
 _TEST_SEED = 2_000_000
 _EIGHT_CONNECTED = np.ones((3, 3), np.bool_)
 _NAMES = tuple(contaminant.name for contaminant in SCRAP_CONTAMINANTS)
@@ -184,8 +185,8 @@ def train_demo_bundle(
         },
         metrics={
             "measured_on": f"{len(test)} drawn tiles with seeds never used in training, every {STRIDE_PX} px",
-            "finetuned": measure(score_tiles(segmenter, test), test),
-            "frozen_clip": measure(score_tiles(frozen, test), test),
+            "finetuned": measure(score_all(segmenter, test), test),
+            "frozen_clip": measure(score_all(frozen, test), test),
         },
     )
 
@@ -193,7 +194,7 @@ def train_demo_bundle(
 def measure_at_thresholds(bundle_dir: Path, test: Tiles) -> BundleCard:
     """Write into a bundle's card what it finds and misses with its thresholds."""
     bundle = load_bundle(bundle_dir)
-    found = measure(score_tiles(bundle.model, test), test, bundle.card.thresholds)
+    found = measure(score_all(bundle.model, test), test, bundle.card.thresholds)
     card = replace(bundle.card, metrics={**bundle.card.metrics, "finetuned": found})
     (bundle_dir / "card.json").write_text(card.to_json(), encoding="utf-8")
     return card
@@ -244,37 +245,24 @@ def frozen_segmenter(config: SegmenterConfig, model: str, weights: Path) -> Segm
     return segmenter.eval()
 
 
-def score_tiles(segmenter: Segmenter, tiles: Tiles, batch_size: int = 8) -> NDArray[np.float16]:
+def score_all(segmenter: Segmenter, tiles: Tiles) -> NDArray[np.float16]:
     """Scores of any contaminant and of each one: (N, 1 + K, h, w)."""
-    out_px = tiles.images[0].shape[1] // STRIDE_PX
-    found = []
-    for chunk in tiles.images:
-        for first in range(0, len(chunk), batch_size):
-            tiles_NHW3 = torch.tensor(chunk[first : first + batch_size])
-            prepared = prepare_tiles(tiles_NHW3, segmenter.config.input_px, segmenter.clip_config)
-            with torch.autocast("cpu", torch.bfloat16):
-                maps = segmenter.score(prepared, out_px)
-            both = torch.cat([maps.any_NHW[:, None], maps.classes_NKHW], dim=1)
-            found.append(both.float().numpy().astype(np.float16))
-    return np.concatenate(found)
+    batches = (chunk[first : first + _BATCH] for chunk in tiles.images for first in range(0, len(chunk), _BATCH))
+    return np.concatenate([score_tiles(segmenter, tiles_NHW3).astype(np.float16) for tiles_NHW3 in batches])
 
 
 def measure(
     scores_NCHW: NDArray[np.float16], tiles: Tiles, thresholds_K: Sequence[float] | None = None
 ) -> dict[str, Any]:
     """Figures for a card: pixels of each contaminant and of all together; with thresholds, also components."""
-    names = ("any", *_NAMES)
-    histograms = [ScoreHistogram.empty() for _ in names]
-    for maps_CHW, (_, class_HW) in zip(scores_NCHW, _each(tiles), strict=True):
-        class_hw = class_HW[::STRIDE_PX, ::STRIDE_PX]
-        for place, map_hw in enumerate(maps_CHW):
-            truth_hw = class_hw == place if place else class_hw > 0
-            histograms[place] += ScoreHistogram.of(map_hw.astype(np.float32), truth_hw)
-    pixels = {name: asdict(histogram.metrics()) for name, histogram in zip(names, histograms, strict=True)}
+    ends = np.cumsum([len(chunk) for chunk in tiles.classes])
+    chunks = zip(np.split(scores_NCHW, ends[:-1]), tiles.classes, strict=True)
+    histograms = reduce(add, (count(scores, classes, _NAMES) for scores, classes in chunks)).histograms
+    pixels = {name: asdict(histogram.metrics()) for name, histogram in histograms.items()}
     if thresholds_K is None:
         return {"pixels": pixels}
-    for name, histogram, threshold in zip(names[1:], histograms[1:], thresholds_K, strict=True):
-        pixels[name] |= {"threshold": threshold, "recall_at_threshold": histogram.recall_at(threshold)}
+    for name, threshold in zip(_NAMES, thresholds_K, strict=True):
+        pixels[name] |= {"threshold": threshold, "recall_at_threshold": histograms[name].recall_at(threshold)}
     return {"pixels": pixels, **_measure_objects(scores_NCHW, tiles, thresholds_K)}
 
 

@@ -5,15 +5,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import schedulefree
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scrapray.errors import ConfigurationError, ModelError
+from scrapray.errors import ConfigurationError
+from scrapray.segmenter.checkpoint import load_checkpoint, save_checkpoint
 from scrapray.segmenter.losses import LossConfig, class_balanced_weights
 from scrapray.segmenter.model import Segmenter
 from scrapray.segmenter.step import (
@@ -24,8 +23,6 @@ from scrapray.segmenter.step import (
     make_optimizer,
     train_step,
 )
-
-_CHECKPOINT_FORMAT = 1
 
 TilePair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -106,7 +103,7 @@ def fit(
     """
     segmenter.to(config.device)
     optimizer = make_optimizer(segmenter, config.optim)
-    step = _resume(checkpoint, segmenter, optimizer) if checkpoint else 0
+    step = load_checkpoint(checkpoint, segmenter, optimizer) if checkpoint else 0
     weights_C = _class_weights(segmenter, tiles_per_class, config)
     loss_px = config.loss_px or segmenter.config.input_px
     meter = _Meter()
@@ -134,23 +131,14 @@ def fit(
                 watch(meter.take(step), segmenter)
         if checkpoint and not done and step % config.checkpoint_every_steps == 0:
             with evaluation_mode(segmenter, optimizer):
-                _save(checkpoint, step, segmenter, optimizer)
+                save_checkpoint(checkpoint, step, segmenter, optimizer)
         if done:
             break
     optimizer.eval()
     segmenter.eval()
     if checkpoint:
-        _save(checkpoint, step, segmenter, optimizer)
+        save_checkpoint(checkpoint, step, segmenter, optimizer)
     return step
-
-
-def steps_done(checkpoint: Path) -> int:
-    """Steps that a checkpoint holds; 0 when there is none.
-
-    Raises:
-        ModelError: The file is not a checkpoint of ours.
-    """
-    return int(_read(checkpoint)["step"]) if checkpoint.exists() else 0
 
 
 class _Meter:
@@ -195,54 +183,3 @@ def _class_weights(segmenter: Segmenter, tiles_per_class: Sequence[int] | None, 
     if len(tiles_per_class) != num_classes:
         raise ConfigurationError(f"tiles_per_class has {len(tiles_per_class)} counts, needs {num_classes}, steel first")
     return class_balanced_weights(tiles_per_class, config.loss.beta).to(config.device)
-
-
-def _save(path: Path, step: int, segmenter: Segmenter, optimizer: schedulefree.AdamWScheduleFree) -> None:
-    """Write a checkpoint whole; the caller has put both into evaluation mode, the only one that can be resumed."""
-    assert not optimizer.param_groups[0]["train_mode"], "a checkpoint holds the averaged weights"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    torch.save(
-        {
-            "format": _CHECKPOINT_FORMAT,
-            "step": step,
-            "segmenter_config": segmenter.config.as_dict(),
-            "classes": [contaminant.name for contaminant in segmenter.classes],
-            "segmenter": segmenter.state(),
-            "optimizer": optimizer.state_dict(),
-        },
-        part,
-    )
-    part.replace(path)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and torch faults all mean that the file is not a checkpoint
-        raise ModelError(f"{path}: not readable as a checkpoint; remove it to start again") from error
-    if not isinstance(saved, dict) or saved.get("format") != _CHECKPOINT_FORMAT:
-        raise ModelError(f"{path}: not a checkpoint of format {_CHECKPOINT_FORMAT}; remove it to start again")
-    return saved
-
-
-def _resume(path: Path, segmenter: Segmenter, optimizer: schedulefree.AdamWScheduleFree) -> int:
-    """Go on from a checkpoint if there is one; learning rates are those asked for now."""
-    if not path.exists():
-        return 0
-    saved = _read(path)
-    classes = [contaminant.name for contaminant in segmenter.classes]
-    if saved["segmenter_config"] != segmenter.config.as_dict() or saved["classes"] != classes:
-        raise ModelError(
-            f"{path}: checkpoint of another segmenter (classes {saved['classes']}, settings "
-            f"{saved['segmenter_config']}); use another path or the same settings"
-        )
-    segmenter.load_state(saved["segmenter"])
-    rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
-    try:
-        optimizer.load_state_dict(saved["optimizer"])
-    except ValueError as error:
-        raise ModelError(f"{path}: trained other parts of the segmenter than asked for now: {error}") from error
-    for group in optimizer.param_groups:
-        group["lr"] = rates[group["name"]]
-    return int(saved["step"])

@@ -5,12 +5,14 @@ Shapes: S stages, N tiles, C classes (0 is steel), H x W pixels. Labels are clas
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
+from pydantic import ConfigDict
 from torch import Tensor
 from torch.nn import functional as F
 
+from scrapray.config import STRICT
 from scrapray.errors import ConfigurationError
 
 _LEAST_PROBABILITY = 1e-6
@@ -31,6 +33,8 @@ class LossConfig:
         similarity_weight: Of the similarity maps.
         multiscale_weight: Of the multi-scale maps.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     beta: float = 0.9999
     gamma: float = 2.0

@@ -7,13 +7,15 @@ width, H x W pixels of a map. Tiles are square; maps come out at any size asked 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple, Self, get_args
+from typing import Any, ClassVar, NamedTuple, Self, get_args
 
 import open_clip
 import torch
+from pydantic import ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scrapray.config import STRICT
 from scrapray.errors import ConfigurationError, ModelError
 from scrapray.labels import ANY_CONTAMINANT_PROMPT, STEEL_PROMPT, Contaminant
 from scrapray.segmenter.multiscale import MultiScale
@@ -48,6 +50,8 @@ class SegmenterConfig:
         binarisation: How the map of all contaminants is had from class prompts.
         gaussian_sigma_px: Smoothing of the fused score, in input pixels; 0 for none.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     input_px: int = 518
     stages: tuple[int, ...] = (6, 12, 18, 24)

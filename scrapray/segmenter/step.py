@@ -7,15 +7,18 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import schedulefree
 import torch
 from numpy.typing import NDArray
+from pydantic import ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
+from scrapray.config import STRICT
 from scrapray.errors import ConfigurationError, ModelError
 from scrapray.segmenter.losses import LossConfig, LossTerms, segmentation_loss
 from scrapray.segmenter.model import Segmenter, prepare_tiles
@@ -33,6 +36,8 @@ class OptimConfig:
         warmup_steps: Over which the rates rise.
         clip_norm: Largest norm of the whole gradient.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     lr_vision: float = 1e-5
     lr_prompt: float = 1e-5

@@ -10,7 +10,7 @@ import pytest
 from scrapray.imagery.scenes import draw_tiles
 from scrapray.labels import SCRAP_CONTAMINANTS
 from scrapray.segmenter.bundle import load_bundle, load_for_training, read_card, sha256_of_file
-from scrapray.segmenter.demo import keep_tiles, measure, score_tiles
+from scrapray.segmenter.demo import keep_tiles, measure, score_all
 from scrapray.segmenter.miniature import draw_collection, measure_zero_shot
 from scrapray.segmenter.tower import build_clip
 
@@ -60,7 +60,7 @@ def test_the_miniature_clip_names_drawings_as_well_as_its_card_says(tmp_path: Pa
 
 def test_the_demo_bundle_finds_contaminants_above_chance_on_fresh_tiles(tmp_path: Path) -> None:
     tiles = keep_tiles(tmp_path, 72, read_card(DEMO).tile_px, 3_000_000, draw_tiles)
-    found = measure(score_tiles(load_bundle(DEMO).model, tiles), tiles)["pixels"]["any"]
+    found = measure(score_all(load_bundle(DEMO).model, tiles), tiles)["pixels"]["any"]
     assert found["average_precision"] > 1.5 * found["prevalence"]
     assert found["auroc"] > 0.6
 

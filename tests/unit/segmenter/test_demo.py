@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from scrapray.labels import CONTAMINANT_PROMPT, SCRAP_CONTAMINANTS, STEEL_PROMPT
 from scrapray.segmenter.bundle import load_bundle
 from scrapray.segmenter.demo import (
-    STRIDE_PX,
     DemoTraining,
     Tiles,
     draw_test_tiles,
@@ -22,6 +21,7 @@ from scrapray.segmenter.demo import (
     varied_tiles,
 )
 from scrapray.segmenter.fit import FitConfig, TilePair
+from scrapray.segmenter.measure import STRIDE_PX
 from scrapray.segmenter.model import SegmenterConfig
 from scrapray.segmenter.tower import ClipConfig, build_clip, new_clip, save_clip
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from scrapray.errors import ConfigurationError, ModelError
-from scrapray.segmenter.fit import FitConfig, FitProgress, TilePair, fit, steps_done
+from scrapray.segmenter.checkpoint import steps_done
+from scrapray.segmenter.fit import FitConfig, FitProgress, TilePair, fit
 from scrapray.segmenter.model import Segmenter, prepare_tiles
 from scrapray.segmenter.step import OptimConfig
 from tests.fixtures.pictures import make_tiny_segmenter

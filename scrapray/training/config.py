@@ -1,0 +1,127 @@
+"""Settings of a finetuning, read from one TOML file: ``read_settings(path, FinetuneConfig)``.
+
+The defaults are the scrap paper's: ViT-L/14@336 at 518 px, batches of 4 tiles, 15 epochs, one learning rate, no
+augmentation.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict
+
+from scrapray.config import STRICT, StorageConfig, require
+from scrapray.imagery.augmentation import AugmentConfig
+from scrapray.segmenter.losses import LossConfig
+from scrapray.segmenter.model import SegmenterConfig
+from scrapray.segmenter.step import OptimConfig
+
+Strategy = Literal["ddp", "fsdp"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartConfig:
+    """``[start]``: the CLIP that finetuning begins from.
+
+    Attributes:
+        clip: open_clip's name, or a JSON file in open_clip's layout.
+        weights: ``openai`` or another of open_clip's tags, a local file, or nothing for random weights.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    clip: str = "ViT-L-14-336-quickgelu"
+    weights: str | None = "openai"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """``[training]``: how long, and with how many tiles at a time.
+
+    Attributes:
+        epochs: Times that each training tile is shown; the paper's 15.
+        batch_size: Tiles of one step over all workers together; the paper's 4.
+        tiles_per_pass: Tiles that a worker holds in memory at once; the rest of its share follows in further passes.
+        loss_px: Side of the maps on which losses are computed; the segmenter's input if left out.
+        balanced: Show tiles of each class equally often, instead of each tile once an epoch.
+        autocast: Run the vision tower in bf16.
+        seed: Of everything that is random.
+        checkpoint_every_steps: Between two checkpoints; each epoch ends with one too.
+        max_flagged_frac: Share of clean validation loads that each class may flag wrongly; sets the thresholds.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    epochs: int = 15
+    batch_size: int = 4
+    tiles_per_pass: int = 1
+    loss_px: int | None = None
+    balanced: bool = False
+    autocast: bool = True
+    seed: int = 0
+    checkpoint_every_steps: int = 500
+    max_flagged_frac: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "tiles_per_pass", "checkpoint_every_steps"):
+            require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be 1 or more")
+        require(
+            0 <= self.max_flagged_frac < 1,
+            f"max_flagged_frac is {self.max_flagged_frac}, must be 0 or more and below 1",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersConfig:
+    """``[workers]``: on what to train. Training begins with ``min`` workers and takes up to ``max`` as they come.
+
+    Attributes:
+        min: Fewest workers to begin and to go on with.
+        max: Most workers; at most one for each tile of a batch.
+        gpus_per_worker: 0 trains on CPUs.
+        cpus_per_worker: For the worker and its loaders.
+        loaders: Processes of each worker that read and vary tiles; 0 does it in the worker itself.
+        strategy: ``ddp`` holds the whole segmenter in each worker, ``fsdp`` a share of it (FSDP2).
+        max_failures: Times that training goes on from its last checkpoint after losing a worker.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    min: int = 1
+    max: int = 1
+    gpus_per_worker: float = 1.0
+    cpus_per_worker: int = 4
+    loaders: int = 2
+    strategy: Strategy = "ddp"
+    max_failures: int = 3
+
+    def __post_init__(self) -> None:
+        require(1 <= self.min <= self.max, f"min is {self.min} and max {self.max}, must be 1 <= min <= max")
+        for name, least in (("gpus_per_worker", 0), ("cpus_per_worker", 1), ("loaders", 0), ("max_failures", 0)):
+            require(getattr(self, name) >= least, f"{name} is {getattr(self, name)}, must be {least} or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinetuneConfig:
+    """The whole file."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    start: StartConfig = field(default_factory=StartConfig)
+    segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
+
+    def __post_init__(self) -> None:
+        require(
+            self.workers.max <= self.training.batch_size,
+            f"[workers] max is {self.workers.max} but [training] batch_size only {self.training.batch_size}: each "
+            "worker needs at least one tile of every step",
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON and for the registry."""
+        return asdict(self)

@@ -1,0 +1,86 @@
+"""A finetuning from start to bundle: workers on as many nodes as there are, and what the best of them becomes.
+
+    dataset -> [workers: step, checkpoint, validation] -> best checkpoint -> thresholds -> bundle
+
+<runs>/<name>/     Ray Train's folder: checkpoints and how far training came; the same name goes on from there
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray.train
+from ray.train.torch import TorchTrainer
+
+from scrapray.errors import ConfigurationError, ModelError
+from scrapray.storage import Storage
+from scrapray.training.loop import SCORE, Task, train_worker
+
+_CHECKPOINTS_KEPT = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finetuned:
+    """What a finetuning came to.
+
+    Attributes:
+        checkpoint: The one with the best validation average precision.
+        metrics: Of that validation.
+        steps: That it was trained for.
+    """
+
+    checkpoint: ray.train.Checkpoint
+    metrics: Mapping[str, Any]
+    steps: int
+
+
+def finetune(task: Task, *, name: str, runs_uri: str, storage: Storage) -> Finetuned:
+    """Train to the end, through lost workers and restarts of this process.
+
+    Args:
+        task: What to train, on what.
+        name: Of the run; a run of this name that was cut goes on from its last checkpoint.
+        runs_uri: Folder of all runs, which all nodes reach.
+        storage: The door to it.
+
+    Raises:
+        ConfigurationError: There are fewer tiles than a batch has.
+        ModelError: Training failed more often than allowed, or its loss is no longer a number.
+    """
+    config = task.config
+    if len(task.train) < config.training.batch_size:
+        raise ConfigurationError(
+            f"the dataset has {len(task.train)} training tiles, fewer than [training] batch_size, "
+            f"{config.training.batch_size}; annotate more frames or lower it"
+        )
+    filesystem, path = storage.arrow(runs_uri)
+    workers = config.workers
+    resources = {"CPU": float(workers.cpus_per_worker)}
+    if workers.gpus_per_worker:
+        resources["GPU"] = workers.gpus_per_worker
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={"task": task},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers.max if workers.min == workers.max else (workers.min, workers.max),
+            use_gpu=workers.gpus_per_worker > 0,
+            resources_per_worker=resources,
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=ray.train.FailureConfig(max_failures=workers.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=_CHECKPOINTS_KEPT, checkpoint_score_attribute=SCORE, checkpoint_score_order="max"
+            ),
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        raise ModelError(f"training {name} failed: {error}; its checkpoints are in {runs_uri}/{name}") from error
+    checkpoint = result.get_best_checkpoint(SCORE, "max")
+    assert checkpoint is not None, "each epoch ends with a checkpoint"
+    metrics = next(values for kept, values in result.best_checkpoints if kept.path == checkpoint.path)
+    return Finetuned(checkpoint=checkpoint, metrics=metrics, steps=int(metrics["step"]))

@@ -1,0 +1,206 @@
+"""What each worker of a finetuning runs: the step of ``segmenter.step`` over its share of the tiles, and checkpoints.
+
+All workers hold the same segmenter and take the same steps; each shows its own tiles. Validation and checkpoints are
+made of averaged weights, and end each epoch.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray.train
+import ray.train.torch
+import schedulefree
+import torch.distributed as dist
+from torch import nn
+
+from scrapray.labels import Contaminant
+from scrapray.segmenter.checkpoint import load_checkpoint, save_checkpoint
+from scrapray.segmenter.fit import TilePair
+from scrapray.segmenter.losses import class_balanced_weights
+from scrapray.segmenter.measure import ANY, Figures, count, score_tiles
+from scrapray.segmenter.model import Segmenter, build_segmenter
+from scrapray.segmenter.step import StepReport, evaluation_mode, make_batch, make_optimizer, train_step
+from scrapray.training.config import FinetuneConfig
+from scrapray.training.order import balanced_chances, shares
+from scrapray.training.tiles import ShownTiles, TileSplit, load_steps
+
+CHECKPOINT = "checkpoint.pt"
+SCORE = "validation_average_precision"
+"""Metric by which checkpoints are kept; below 0 where nothing was validated."""
+_REPORT_EVERY_STEPS = 20
+
+Watch = Callable[[int, Mapping[str, float]], None]
+"""Takes the step and figures by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What the workers are told.
+
+    Attributes:
+        config: All settings.
+        classes: The contaminants, in the order of their class ids.
+        train: Tiles to show.
+        validation: Tiles to measure on after each epoch, never shown.
+        watch: Called by the first worker, every few steps and after each epoch.
+    """
+
+    config: FinetuneConfig
+    classes: tuple[Contaminant, ...]
+    train: TileSplit
+    validation: TileSplit
+    watch: Watch
+
+
+def train_worker(given: Mapping[str, Task]) -> None:
+    """Train to the end of the last epoch, from the last checkpoint if there is one."""
+    worker = _Worker(given["task"])
+    for step, pairs in worker.steps():
+        report = worker.take(pairs)
+        worker.note(step, report, len(pairs))
+        if step % worker.steps_per_epoch == 0:
+            worker.end_epoch(step)
+        elif step % worker.config.training.checkpoint_every_steps == 0:
+            worker.save(step, {SCORE: -1.0})
+
+
+class _Worker:
+    """One process of the training: its segmenter, its optimizer, and its place among the others."""
+
+    def __init__(self, task: Task) -> None:
+        context = ray.train.get_context()
+        self.task, self.config = task, task.config
+        self.rank, self.num_workers = context.get_world_rank(), context.get_world_size()
+        self.device = ray.train.torch.get_device()
+        self.steps_per_epoch = len(task.train) // self.config.training.batch_size
+        start, training = self.config.start, self.config.training
+        self.segmenter = build_segmenter(
+            self.config.segmenter, task.classes, model=start.clip, weights=start.weights, seed=training.seed
+        )
+        self.module: nn.Module = ray.train.torch.prepare_model(self.segmenter)
+        self.optimizer = make_optimizer(self.segmenter, self.config.optim)
+        self.first_step = _resume(self.segmenter, self.optimizer)
+        self.weights_C = class_balanced_weights(_tiles_per_class(task.train.class_px_NC), self.config.loss.beta).to(
+            self.device
+        )
+        self._reports: list[StepReport] = []
+        self._num_tiles, self._looked = 0, time.monotonic()
+        self.module.train()
+        self.optimizer.train()
+
+    def steps(self) -> Iterable[tuple[int, list[TilePair]]]:
+        """Numbers of the steps to take, and the tiles of this worker's share of each."""
+        training = self.config.training
+        chances_N = balanced_chances(self.task.train.class_px_NC) if training.balanced else None
+        shown = shares(
+            len(self.task.train),
+            batch_size=training.batch_size,
+            epochs=training.epochs,
+            first_step=self.first_step,
+            rank=self.rank,
+            num_workers=self.num_workers,
+            seed=training.seed,
+            chances_N=chances_N,
+        )
+        tiles = ShownTiles(self.task.train, self.config.augment, training.seed)
+        return enumerate(load_steps(tiles, shown, self.config.workers.loaders), start=self.first_step + 1)
+
+    def take(self, pairs: list[TilePair]) -> StepReport:
+        """One step over this worker's share."""
+        training = self.config.training
+        loss_px = training.loss_px or self.config.segmenter.input_px
+        passes = [pairs[i : i + training.tiles_per_pass] for i in range(0, len(pairs), training.tiles_per_pass)]
+        return train_step(
+            self.module,
+            self.optimizer,
+            [make_batch(tiles, self.segmenter, loss_px, self.device) for tiles in passes],
+            weights_C=self.weights_C,
+            multiscale_stage_weights=self.config.segmenter.msm_stage_weights,
+            loss=self.config.loss,
+            clip_norm=self.config.optim.clip_norm,
+            autocast=training.autocast,
+            num_tiles=training.batch_size / self.num_workers,
+        )
+
+    def note(self, step: int, report: StepReport, num_tiles: int) -> None:
+        """Keep what a step saw, and tell the mean of the last ones now and then."""
+        self._reports.append(report)
+        self._num_tiles += num_tiles
+        if step % _REPORT_EVERY_STEPS == 0:
+            seconds = time.monotonic() - self._looked
+            means = StepReport(*np.mean([astuple(each) for each in self._reports], axis=0).tolist())
+            self._tell(step, {**asdict(means), "tiles_per_s": self._num_tiles * self.num_workers / seconds})
+            self._reports, self._num_tiles, self._looked = [], 0, time.monotonic()
+
+    def end_epoch(self, step: int) -> None:
+        """Validate, tell, and save."""
+        with evaluation_mode(self.module, self.optimizer):
+            figures = _sum_over_workers(self._measure())
+        metrics = {
+            f"validation/{name}/{figure}": value
+            for name, found in figures.metrics().items()
+            for figure, value in asdict(found).items()
+            if value is not None
+        }
+        self._tell(step, metrics)
+        self.save(step, {**metrics, SCORE: metrics.get(f"validation/{ANY}/average_precision", 0.0)})
+
+    def save(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write a checkpoint of averaged weights, from the first worker only; all workers wait for it."""
+        with tempfile.TemporaryDirectory() as folder, evaluation_mode(self.module, self.optimizer):
+            checkpoint = None
+            if self.rank == 0:
+                save_checkpoint(Path(folder, CHECKPOINT), step, self.segmenter, self.optimizer)
+                checkpoint = ray.train.Checkpoint.from_directory(folder)
+            epoch = step / self.steps_per_epoch
+            ray.train.report({"step": step, "epoch": epoch, **metrics}, checkpoint=checkpoint)
+
+    def _measure(self) -> Figures:
+        """This worker's part of the validation tiles."""
+        split, names = self.task.validation, [contaminant.name for contaminant in self.task.classes]
+        figures = count(np.zeros((0, 1 + len(names), 1, 1), np.float32), np.zeros((0, 1, 1), np.uint8), names)
+        for place in range(self.rank, len(split), self.num_workers):
+            tile_HW3, class_HW = split[place]
+            scores_NCHW = score_tiles(
+                self.segmenter, tile_HW3[None], device=self.device, autocast=self.config.training.autocast
+            )
+            frame = (split.load_ids[place], split.frame_ids[place])
+            figures += count(scores_NCHW, class_HW[None], names, [frame])
+        return figures
+
+    def _tell(self, step: int, figures: Mapping[str, float]) -> None:
+        if self.rank == 0:
+            self.task.watch(step, figures)
+
+
+def _resume(segmenter: Segmenter, optimizer: schedulefree.AdamWScheduleFree) -> int:
+    """Steps done by the checkpoint that training goes on from."""
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return 0
+    with checkpoint.as_directory() as folder:
+        return load_checkpoint(Path(folder, CHECKPOINT), segmenter, optimizer)
+
+
+def _tiles_per_class(class_px_NC: Any) -> list[int]:
+    """Tiles that show each class; steel counts where nothing else is shown."""
+    shown_NC = class_px_NC > 0
+    shown_NC[:, 0] = ~shown_NC[:, 1:].any(axis=1)
+    return [int(num) for num in shown_NC.sum(axis=0)]
+
+
+def _sum_over_workers(figures: Figures) -> Figures:
+    """What all workers counted."""
+    if not dist.is_initialized():
+        return figures
+    gathered: list[Figures] = [figures] * dist.get_world_size()
+    dist.all_gather_object(gathered, figures)
+    total = gathered[0]
+    for other in gathered[1:]:
+        total += other
+    return total

@@ -1,0 +1,156 @@
+"""Finetuning on a real local Ray: many workers train as one, and nothing is lost when one of them is."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from scrapray.errors import ConfigurationError, ModelError
+from scrapray.imagery.augmentation import AugmentConfig
+from scrapray.labels import SCRAP_CONTAMINANTS
+from scrapray.segmenter.fit import TilePair
+from scrapray.segmenter.model import SegmenterConfig
+from scrapray.segmenter.step import OptimConfig
+from scrapray.storage import Storage
+from scrapray.training.config import FinetuneConfig, StartConfig, TrainingConfig, WorkersConfig
+from scrapray.training.fit import Finetuned, finetune
+from scrapray.training.loop import CHECKPOINT, SCORE, Task
+from tests.fixtures.pictures import TINY_CLIP
+
+pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.timeout(600)]
+
+NUM_TRAIN, NUM_VALIDATION = 18, 8
+
+
+class Squares:
+    """Tiles of noise; all but every third show a bright square of some class."""
+
+    def __init__(self, num: int, seed: int) -> None:
+        self._pairs = [self._draw(np.random.default_rng((seed, place)), place) for place in range(num)]
+        self.class_px_NC = np.array([np.bincount(class_HW.ravel(), minlength=4) for _, class_HW in self._pairs])
+        self.frame_ids = [f"frame-{place // 2}" for place in range(num)]
+        self.load_ids = [f"load-{place // 4}" for place in range(num)]
+
+    @staticmethod
+    def _draw(rng: np.random.Generator, place: int) -> TilePair:
+        image_HW3 = rng.integers(0, 100, (64, 64, 3), dtype=np.uint8)
+        class_HW = np.zeros((64, 64), np.uint8)
+        if place % 3:
+            top, left = rng.integers(0, 36, 2)
+            kind = 1 + place % 3 if place % 2 else 1
+            image_HW3[top : top + 24, left : left + 24, kind - 1] = 250
+            class_HW[top : top + 24, left : left + 24] = kind
+        return image_HW3, class_HW
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, place: int) -> TilePair:
+        return self._pairs[place]
+
+
+class Journal:
+    """Appends what it is told to a file; at one step, once, it takes its whole process down."""
+
+    def __init__(self, path: Path, die_at_step: int | None = None) -> None:
+        self._path = path
+        self._die_at_step = die_at_step
+
+    def __call__(self, step: int, figures: Mapping[str, float]) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, **figures}) + "\n")
+        died = self._path.with_suffix(".died")
+        if step == self._die_at_step and not died.exists():
+            died.touch()
+            os._exit(1)
+
+    @property
+    def lines(self) -> list[dict[str, float]]:
+        return [json.loads(line) for line in self._path.read_text().splitlines()]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> FinetuneConfig:
+    clip = tmp_path / "tiny.json"
+    clip.write_text(json.dumps(TINY_CLIP))
+    return FinetuneConfig(
+        start=StartConfig(clip=str(clip), weights=None),
+        segmenter=SegmenterConfig(
+            input_px=64, stages=(1, 2, 3, 4), dpam_from=2, num_context=4, prompt_depth=3, deep_length=2, msm_hidden=16
+        ),
+        training=TrainingConfig(epochs=2, batch_size=4, loss_px=32, autocast=False, checkpoint_every_steps=2),
+        optim=OptimConfig(lr_vision=1e-3, lr_prompt=1e-2, lr_msm=1e-2, warmup_steps=0),
+        augment=AugmentConfig(flip=True, copy_paste=0.5),
+        workers=WorkersConfig(gpus_per_worker=0, cpus_per_worker=1, loaders=0),
+    )
+
+
+def train(
+    folder: Path, config: FinetuneConfig, journal: Journal | None = None, num_train: int = NUM_TRAIN
+) -> Finetuned:
+    folder.mkdir(exist_ok=True)
+    task = Task(
+        config=config,
+        classes=SCRAP_CONTAMINANTS,
+        train=Squares(num_train, 0),
+        validation=Squares(NUM_VALIDATION, 1),
+        watch=journal or Journal(folder / "journal.jsonl"),
+    )
+    return finetune(task, name="run", runs_uri=str(folder / "runs"), storage=Storage())
+
+
+def weights_of(finetuned: Finetuned) -> dict[str, torch.Tensor]:
+    with finetuned.checkpoint.as_directory() as folder:
+        saved = torch.load(Path(folder, CHECKPOINT), weights_only=True)
+    return dict(saved["segmenter"])
+
+
+def workers(config: FinetuneConfig, num: int, **changes: int) -> FinetuneConfig:
+    return replace(config, workers=replace(config.workers, min=num, max=num, **changes))
+
+
+def test_training_ends_with_the_best_checkpoint_and_its_figures(tmp_path: Path, config: FinetuneConfig) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    finetuned = train(tmp_path, config, journal)
+    validated = [line for line in journal.lines if "validation/any/average_precision" in line]
+    assert [line["step"] for line in validated] == [4, 8]
+    best = max(validated, key=lambda line: line["validation/any/average_precision"])
+    assert finetuned.steps == best["step"]
+    assert finetuned.metrics[SCORE] == pytest.approx(best["validation/any/average_precision"])
+    assert 0 < finetuned.metrics["validation/any/aupro"] <= 1
+
+
+def test_two_workers_train_as_one_with_the_same_batch(tmp_path: Path, config: FinetuneConfig) -> None:
+    one = train(tmp_path / "one", config)
+    two = train(tmp_path / "two", workers(config, 2))
+    assert two.metrics[SCORE] == pytest.approx(one.metrics[SCORE], abs=0.02)
+    expected = weights_of(one)
+    for name, value in weights_of(two).items():
+        torch.testing.assert_close(value, expected[name], rtol=0.05, atol=2e-3, msg=name)
+
+
+def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path, config: FinetuneConfig) -> None:
+    whole = train(tmp_path / "whole", workers(config, 2))
+    journal = Journal(tmp_path / "cut.jsonl", die_at_step=4)
+    cut = train(tmp_path / "cut", workers(config, 2), journal)
+    assert (tmp_path / "cut.died").exists()
+    assert cut.steps == whole.steps
+    expected = weights_of(whole)
+    for name, value in weights_of(cut).items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=0, msg=name)
+
+
+def test_workers_that_die_again_and_again_end_the_training_with_a_word(tmp_path: Path, config: FinetuneConfig) -> None:
+    diverging = replace(config, optim=OptimConfig(lr_vision=1e30, lr_prompt=1e30, lr_msm=1e30, warmup_steps=0))
+    with pytest.raises(ModelError, match="diverged"):
+        train(tmp_path, workers(diverging, 1, max_failures=0))
+
+
+def test_fewer_tiles_than_a_batch_are_refused(tmp_path: Path, config: FinetuneConfig) -> None:
+    with pytest.raises(ConfigurationError, match="3 training tiles, fewer than"):
+        train(tmp_path, config, num_train=3)
