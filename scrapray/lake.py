@@ -21,7 +21,13 @@ from scrapray.errors import SchemaError, StorageError
 from scrapray.storage import Storage, join
 
 FOOTER_KEY = b"scrapray"
-_NAMED = {"manifest": schema.MANIFEST, "todo": schema.TODO, "results": schema.RESULTS, **schema.PUBLISHED}
+_NAMED = {
+    "manifest": schema.MANIFEST,
+    "todo": schema.TODO,
+    "results": schema.RESULTS,
+    "test_statistics": schema.TEST_STATISTICS,
+    **schema.PUBLISHED,
+}
 
 
 def conform(table: pa.Table, columns: pa.Schema, what: str) -> pa.Table:

@@ -4,7 +4,7 @@ Scores are counted in bins of their own order, so counts of many workers add up 
 follows from cumulative sums. A bin is 2^-11 of its score wide: against a full sort of a million pixels the
 figures differ by less than 1e-3.
 
-Shapes: B bins.
+Shapes: B bins, U those of them that are named.
 """
 
 from dataclasses import dataclass
@@ -73,6 +73,20 @@ class ScoreHistogram:
         bins = 1 << _KEY_BITS
         return cls(np.bincount(keys[~truth], minlength=bins), np.bincount(keys[truth], minlength=bins))
 
+    @classmethod
+    def of_bins(
+        cls, bins_U: npt.NDArray[np.integer], normal_U: npt.NDArray[np.int64], contaminant_U: npt.NDArray[np.int64]
+    ) -> Self:
+        """Counts of some bins, each named once or oftener; all others are empty."""
+        whole = cls.empty()
+        np.add.at(whole.normal_B, bins_U, normal_U)
+        np.add.at(whole.contaminant_B, bins_U, contaminant_U)
+        return whole
+
+    def used_bins(self) -> npt.NDArray[np.int64]:
+        """Numbers of the bins that are not empty, from the lowest score upwards."""
+        return np.flatnonzero(self.normal_B + self.contaminant_B)
+
     def __add__(self, other: Self) -> Self:
         return type(self)(self.normal_B + other.normal_B, self.contaminant_B + other.contaminant_B)
 
@@ -82,7 +96,7 @@ class ScoreHistogram:
         Reference: the definitions of scikit-learn's ``roc_auc_score``, ``average_precision_score`` and
         ``precision_recall_curve``; pooled over all pixels as in WinCLIP.
         """
-        used = np.flatnonzero(self.normal_B + self.contaminant_B)[::-1]
+        used = self.used_bins()[::-1]
         normal, found = self.normal_B[used], self.contaminant_B[used]
         num_normal, num_found = int(normal.sum()), int(found.sum())
         if num_found == 0:
