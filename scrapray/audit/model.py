@@ -2,9 +2,9 @@
 
 A registered model (``models:/...``) is resolved to a version when the audit begins, and that version is what its tables
 name: an alias that moves while the night goes on changes nothing in it. Its bundle is copied into the lake, to
-``<lake>/_models/<sha256>/``, and workers load that copy, for these reasons. Workers on other nodes reach the lake in any
-case, or they could write no results; so they need neither the registry's address nor its password, and a hundred of
-them do not ask the registry for the same weights at once. A driver that starts on an empty disk, as in a pod, finds the
+``<lake>/_models/<sha256>/``, and workers load that copy, for these reasons. Workers on other nodes reach the lake,
+or they could write no results; so they need neither the registry's address nor its password, and a hundred of them do
+not ask the registry for the same weights at once. A driver that starts on an empty disk, as in a pod, finds the
 copy of the night before. The name is the hash of the card, which holds that of the weights, so a copy is never out of
 date, and two audits that make it at once write the same bytes; the card is written last, so a copy with a card is
 whole. Hashes are checked all the same. Copies that are no longer in use may be deleted at any time but during an audit.

@@ -8,15 +8,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scrapray import schema
 from scrapray.errors import RegistryError
-from scrapray.lake import read_table
 from scrapray.registry.journal import Journal
 from scrapray.registry.runs import Run
 from scrapray.registry.server import Server
-from scrapray.registry.versions import CANDIDATE, CHAMPION, MODEL_NAME, TEST_STATISTICS, ModelVersion, fetch
-from scrapray.statistics.promotion import Comparison, SplitStatistics, compare
-from scrapray.storage import Storage
+from scrapray.registry.versions import CANDIDATE, CHAMPION, MODEL_NAME, ModelVersion, fetch, read_statistics
+from scrapray.statistics.promotion import Comparison, compare
 
 _FORMER_CHAMPIONS = "former_champions"
 """Tag of the model: numbers of the versions, the latest last."""
@@ -115,7 +112,7 @@ class Registry:
     def compare(self, candidate: ModelVersion, champion: ModelVersion) -> Comparison:
         """Both versions on the test split that they were measured on, see ``promotion.compare``."""
         try:
-            return compare(self._statistics(candidate), self._statistics(champion))
+            return compare(*(read_statistics(self._server, version) for version in (candidate, champion)))
         except ValueError as error:
             raise RegistryError(
                 f"cannot compare version {candidate.version} with version {champion.version}: {error}"
@@ -206,11 +203,6 @@ class Registry:
 
     def _remember(self, former: Sequence[int]) -> None:
         self._server.client.set_registered_model_tag(self._model_name, _FORMER_CHAMPIONS, json.dumps(former))
-
-    def _statistics(self, version: ModelVersion) -> SplitStatistics:
-        with tempfile.TemporaryDirectory(prefix="scrapray-statistics-") as folder:
-            path = fetch(self._server, version, Path(folder), TEST_STATISTICS)
-            return SplitStatistics.from_rows(read_table(str(path), schema.TEST_STATISTICS, Storage()).to_pylist())
 
 
 def _check_promotion(

@@ -13,7 +13,7 @@ from scrapray.config import sha256_of
 from scrapray.errors import RegistryError
 from scrapray.registry.journal import Call, Journal
 from scrapray.registry.server import Server
-from scrapray.registry.versions import ModelVersion, register
+from scrapray.registry.versions import ModelVersion, register, split_tag
 
 _ASK_AGAIN_AFTER_S = 60.0
 """To ask a server that does not answer takes several seconds, in which a training would stand still."""
@@ -37,6 +37,7 @@ class Run:
         self._model_name = model_name
         self._journal = journal
         self._is_silent = False
+        self._has_said_so = False
         self._ask_again_s = 0.0
 
     def log_metrics(self, step: int, values: Mapping[str, float]) -> None:
@@ -73,11 +74,13 @@ class Run:
 
         Raises:
             ModelError: The bundle is damaged.
+            SchemaError: The statistics are.
         """
         from scrapray.segmenter.bundle import check_bundle
 
         check_bundle(folder)
-        version: ModelVersion | None = self._send({"call": "bundle", "path": str(folder), "values": dict(tags or {})})
+        values = {**(tags or {}), **split_tag(folder)}
+        version: ModelVersion | None = self._send({"call": "bundle", "path": str(folder), "values": values})
         return version
 
     def end(self, status: str) -> None:
@@ -118,12 +121,16 @@ class Run:
         """Whether the server takes a call, and its answer."""
         try:
             with self._server.explained(f"log {call['call']} of run {self.run_id}"):
-                return True, self._perform(call)
+                answer = self._perform(call)
         except RegistryError as error:
             self._is_silent = error.reason == "unreachable"
             self._ask_again_s = time.monotonic() + _ASK_AGAIN_AFTER_S
-            _log.warning("scrapray: %s. Work goes on; this is kept in %s", error, self._journal.folder)
+            if not (self._is_silent and self._has_said_so):
+                _log.warning("scrapray: %s. Work goes on; this is kept in %s", error, self._journal.folder)
+            self._has_said_so = self._is_silent
             return False, None
+        self._has_said_so = False
+        return True, answer
 
     def _perform(self, call: Call) -> Any:
         from mlflow.entities import Metric, Param, RunTag

@@ -1,5 +1,7 @@
 """One MLflow server, or the SQLite file that takes its place: how it is reached, and what its errors mean."""
 
+import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -18,6 +20,7 @@ _CLIENT_SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # Its own 7 tries with growing pauses hold a training up for four minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
@@ -61,6 +64,7 @@ class Server:
         if self.file:
             self.file.parent.mkdir(parents=True, exist_ok=True)
         set_default_environment(**_CLIENT_SETTINGS)
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # a line for each retry: we say it once
         from mlflow import MlflowClient
 
         return MlflowClient(self.uri, registry_uri=self.uri)
@@ -98,6 +102,7 @@ def _explain(error: Exception) -> tuple[str, str] | None:
     """What went wrong and the short word for it; None for what is a fault of ours."""
     import requests
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import DBAPIError
 
     # MLflow wraps what its HTTP library raised.
     causes = [error, error.__cause__, error.__context__]
@@ -111,9 +116,11 @@ def _explain(error: Exception) -> tuple[str, str] | None:
         if "not in a valid JSON format" in error.message:
             return _BY_CODE["ENDPOINT_NOT_FOUND"], "refused"
         return _BY_CODE.get(error.error_code) or _one_line(error.message), "refused"
+    if isinstance(error, DBAPIError):
+        return _one_line(str(error.orig)), "refused"
     return (_one_line(str(error)), "refused") if isinstance(error, OSError) else None
 
 
 def _one_line(message: str) -> str:
-    words = " ".join(message.split()).rstrip(".")[:_MOST_CHARACTERS]
+    words = re.sub(r"^[A-Z_]+: ", "", " ".join(message.split())).rstrip(".")[:_MOST_CHARACTERS]
     return f"{words}; scrapray models list shows what there is" if words.endswith("not found") else words

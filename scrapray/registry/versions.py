@@ -18,8 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import scrapray
+from scrapray import schema
 from scrapray.errors import RegistryError
+from scrapray.lake import read_table
 from scrapray.registry.server import Server
+from scrapray.statistics.promotion import SplitStatistics
+from scrapray.storage import Storage
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
@@ -50,8 +54,8 @@ class ModelVersion:
         aliases: Those that point to it now.
         created_utc: When it was registered.
         description: From the card of its bundle.
-        tags: ``weights_sha256``, ``bundle_sha256``, ``classes``, ``metrics``, ``code_version``, and what promotion has
-            noted.
+        tags: ``weights_sha256``, ``bundle_sha256``, ``test_split_sha256``, ``classes``, ``metrics``, ``code_version``,
+            and what promotion has noted.
     """
 
     name: str
@@ -125,6 +129,31 @@ def register(server: Server, model_name: str, run_id: str, folder: Path, tags: M
         )
     client.set_registered_model_alias(model_name, CANDIDATE, version.version)
     return ModelVersion.of(version, (CANDIDATE,))
+
+
+def split_tag(folder: Path) -> dict[str, str]:
+    """Tag with the hash of the test split that a bundle was measured on; none where it was not."""
+    path = folder / TEST_STATISTICS
+    if not path.exists():
+        return {}
+    rows = read_table(str(path), schema.TEST_STATISTICS, Storage()).select(["split_sha256"])
+    return {"test_split_sha256": rows["split_sha256"][0].as_py()}
+
+
+def read_statistics(server: Server, version: ModelVersion) -> SplitStatistics:
+    """What a version scored on the test split.
+
+    Raises:
+        RegistryError: It was not measured.
+    """
+    if "test_split_sha256" not in version.tags:
+        raise RegistryError(
+            f"version {version.version} was not measured on a test split; register it with {TEST_STATISTICS} in its "
+            f"bundle, or promote it by force"
+        )
+    with tempfile.TemporaryDirectory(prefix="scrapray-statistics-") as folder:
+        path = fetch(server, version, Path(folder), TEST_STATISTICS)
+        return SplitStatistics.from_rows(read_table(str(path), schema.TEST_STATISTICS, Storage()).to_pylist())
 
 
 def fetch(server: Server, version: ModelVersion, folder: Path, file: str = "") -> Path:
