@@ -7,7 +7,6 @@
 
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,20 +27,33 @@ class Journal:
 
     def calls(self) -> list[Call]:
         """All calls that wait, the oldest first; a last line that was cut off by a crash is left out."""
-        if not self._file.exists():
+        try:
+            lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
+        except FileNotFoundError:
             return []
-        lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def keep(self, call: Call) -> None:
-        """Add a call."""
-        with self._locked(), self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(call) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Add a call; the file or folder at its ``path``, where it has one, is copied under the same name."""
+        with self._locked():
+            if "path" in call:
+                call = call | {"path": str(self._copy(Path(call["path"])))}
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(call) + "\n")
 
-    def keep_copy(self, path: Path) -> Path:
-        """Copy a file or a whole folder into the journal; gives the place of the copy, whose name is the same."""
+    def drop(self, sent: Sequence[Call]) -> None:
+        """Forget calls; after the last, nothing is left on disk."""
+        gone = set(map(json.dumps, sent))
+        with self._locked():
+            left = [line for line in map(json.dumps, self.calls()) if line not in gone]
+            if not left:
+                shutil.rmtree(self.folder)
+                return
+            unfinished = self._file.with_suffix(".unfinished")
+            unfinished.write_text("".join(f"{line}\n" for line in left), encoding="utf-8")
+            unfinished.replace(self._file)
+
+    def _copy(self, path: Path) -> Path:
         place = self.folder / "files" / uuid4().hex
         place.mkdir(parents=True)
         if path.is_dir():
@@ -50,21 +62,11 @@ class Journal:
             shutil.copyfile(path, place / path.name)
         return place / path.name
 
-    def drop(self, sent: Sequence[Call]) -> None:
-        """Forget calls; after the last, nothing is left on disk."""
-        with self._locked():
-            left = [call for call in self.calls() if call not in sent]
-            if not left:
-                shutil.rmtree(self.folder)
-                return
-            unfinished = self._file.with_suffix(".unfinished")
-            unfinished.write_text("".join(json.dumps(call) + "\n" for call in left), encoding="utf-8")
-            unfinished.replace(self._file)
-
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Alone with the folder, which is there: whoever drops the last call takes it away."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
         with (self.folder.parent / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            self.folder.mkdir(exist_ok=True)  # the one before may have taken it away
+            self.folder.mkdir(exist_ok=True)
             yield

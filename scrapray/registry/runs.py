@@ -4,7 +4,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from scrapray.registry.versions import ModelVersion, register, split_tag
 _ASK_AGAIN_AFTER_S = 60.0
 """To ask a server that does not answer takes several seconds, in which a training would stand still."""
 _MOST_PARAMS = 100
-"""The most that the server takes in one call."""
+_MOST_FIGURES = 1000
+"""The most that the server takes in one call, of each."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +43,9 @@ class Run:
 
     def log_metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Log figures of one step; their names may hold letters, digits, blanks and ``_ - . / :``."""
-        self._send({"call": "metrics", "step": step, "time_ms": _now_ms(), "values": dict(values)})
+        now_ms = _now_ms()
+        figures = [[name, float(value), now_ms, step] for name, value in values.items()]
+        self._send({"call": "metrics", "figures": figures})
 
     def log_settings(self, settings: Mapping[str, Any], *, dataset_card: Mapping[str, Any]) -> None:
         """Log what the run is made of: settings (nested ones as ``section.key``), dataset, and version of the code.
@@ -99,10 +102,21 @@ class Run:
         """Send what waits in the journal; gives whether nothing is left."""
         self._is_silent = False
         waiting = self._journal.calls()
-        sent = [call for call in waiting if not self._is_silent and self._try(call)[0]]
+        sent = [call for group in _groups(waiting) for call in self._send_group(group)]
         if sent:
             self._journal.drop(sent)
         return len(sent) == len(waiting)
+
+    def _send_group(self, group: list[Call]) -> list[Call]:
+        """Send calls together; gives those that the server has taken."""
+        if self._is_silent:
+            return []
+        if self._try(_merged(group), is_whole=len(group) == 1)[0]:
+            return group
+        if len(group) == 1:
+            return []
+        half = len(group) // 2  # one of them is to blame, and the others shall not wait for it
+        return self._send_group(group[:half]) + self._send_group(group[half:])
 
     def _send(self, call: Call) -> Any:
         """Tell the server, now or later; gives its answer, None where it has not taken the call."""
@@ -112,20 +126,19 @@ class Run:
             is_taken, answer = self._try(call)
             if is_taken:
                 return answer
-        if "path" in call:
-            call = call | {"path": str(self._journal.keep_copy(Path(call["path"])))}
         self._journal.keep(call)
         return None
 
-    def _try(self, call: Call) -> tuple[bool, Any]:
-        """Whether the server takes a call, and its answer."""
+    def _try(self, call: Call, *, is_whole: bool = True) -> tuple[bool, Any]:
+        """Whether the server takes a call, and its answer; says why not, but for refused calls that are not whole."""
         try:
             with self._server.explained(f"log {call['call']} of run {self.run_id}"):
                 answer = self._perform(call)
         except RegistryError as error:
             self._is_silent = error.reason == "unreachable"
             self._ask_again_s = time.monotonic() + _ASK_AGAIN_AFTER_S
-            if not (self._is_silent and self._has_said_so):
+            is_news = not self._has_said_so if self._is_silent else is_whole
+            if is_news:
                 _log.warning("scrapray: %s. Work goes on; this is kept in %s", error, self._journal.folder)
             self._has_said_so = self._is_silent
             return False, None
@@ -138,8 +151,7 @@ class Run:
         client, values = self._server.client, call.get("values", {})
         match call["call"]:
             case "metrics":
-                metrics = [Metric(name, value, call["time_ms"], call["step"]) for name, value in values.items()]
-                client.log_batch(self.run_id, metrics=metrics)
+                client.log_batch(self.run_id, metrics=[Metric(*figure) for figure in call["figures"]])
             case "tags":
                 client.log_batch(self.run_id, tags=[RunTag(name, value) for name, value in values.items()])
             case "params":
@@ -153,6 +165,26 @@ class Run:
             case "end":
                 client.set_terminated(self.run_id, call["status"], call["time_ms"])
         return None
+
+
+def _groups(calls: Sequence[Call]) -> Iterator[list[Call]]:
+    """Calls in order, metrics that follow each other together: an hour of training has thousands."""
+    group: list[Call] = []
+    for call in calls:
+        is_full = sum(len(each["figures"]) for each in [*group, call] if "figures" in each) > _MOST_FIGURES
+        if group and (is_full or {group[-1]["call"], call["call"]} != {"metrics"}):
+            yield group
+            group = []
+        group.append(call)
+    if group:
+        yield group
+
+
+def _merged(group: Sequence[Call]) -> Call:
+    """One call that says all that a group says."""
+    if len(group) == 1:
+        return group[0]
+    return {"call": "metrics", "figures": [figure for call in group for figure in call["figures"]]}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from scrapray import cli
 from scrapray.audit.model import find_model
 from scrapray.errors import ModelError, RegistryError
 from scrapray.registry import CANDIDATE, CHAMPION, Registry
+from scrapray.registry.journal import Journal
 from scrapray.segmenter.bundle import CARD, load_bundle, read_card
 from scrapray.storage import Storage, join
 from tests.fixtures.tracking import make_bundle
@@ -105,6 +106,19 @@ def test_what_the_registry_refuses_is_kept_and_said_and_stops_nothing(registry, 
     assert client.get_metric_history(run.run_id, "loss")[-1].step == 2
     assert "1 entries of run" in caplog.messages[-1]
     assert "with a comma" in (tmp_path / "mlflow-journal" / run.run_id / "calls.jsonl").read_text()
+
+
+def test_figures_that_waited_are_sent_together_and_none_waits_for_one_that_is_refused(registry, tmp_path):
+    with registry.start_run("late") as run:
+        pass
+    journal = Journal(tmp_path / "mlflow-journal" / run.run_id)
+    for step in range(1, 2101):
+        journal.keep({"call": "metrics", "figures": [["loss" if step != 2000 else "a,b", 1 / step, step, step]]})
+    assert registry.send_journals() == 1
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    steps = [each.step for each in client.get_metric_history(run.run_id, "loss")]
+    assert steps == [step for step in range(1, 2101) if step != 2000]
+    assert [call["figures"][0][0] for call in journal.calls()] == ["a,b"]
 
 
 def test_a_bundle_becomes_a_version_with_card_signature_and_tags(registry, add, tiny_bundle):

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -59,10 +60,11 @@ def test_files_and_folders_are_copied_since_the_originals_may_go(journal, tmp_pa
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "card.json").write_text("card")
     (tmp_path / "curve.svg").write_text("one")
-    first = journal.keep_copy(tmp_path / "curve.svg")
+    journal.keep({"call": "file", "path": str(tmp_path / "curve.svg")})
     (tmp_path / "curve.svg").write_text("two")
-    second = journal.keep_copy(tmp_path / "curve.svg")
-    folder = journal.keep_copy(tmp_path / "bundle")
+    journal.keep({"call": "file", "path": str(tmp_path / "curve.svg")})
+    journal.keep({"call": "bundle", "path": str(tmp_path / "bundle")})
+    first, second, folder = (Path(call["path"]) for call in journal.calls())
     assert (first.name, first.read_text(), second.read_text()) == ("curve.svg", "one", "two")
     assert (folder.name, (folder / "card.json").read_text()) == ("bundle", "card")
 
