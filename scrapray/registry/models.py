@@ -98,15 +98,16 @@ class Registry:
         place = cache_dir / version.bundle_sha256
         if place.is_dir():
             return place
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache_dir, prefix=".unfinished-") as folder:
-            found = fetch(self._server, version, Path(folder))
-            check_bundle(found, version.bundle_sha256)
-            try:
-                found.rename(place)
-            except OSError:
-                if not place.is_dir():  # else somebody was faster, with the same bytes
-                    raise
+        with self._server.explained(f"keep {version.uri} in {cache_dir}"):
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=cache_dir, prefix=".unfinished-") as folder:
+                found = fetch(self._server, version, Path(folder))
+                check_bundle(found, version.bundle_sha256)
+                try:
+                    found.rename(place)
+                except OSError:
+                    if not place.is_dir():  # else somebody was faster, with the same bytes
+                        raise
         return place
 
     def compare(self, candidate: ModelVersion, champion: ModelVersion) -> Comparison:

@@ -207,6 +207,13 @@ def test_a_version_whose_weights_are_damaged_does_not_get_into_the_cache(registr
     assert list((tmp_path / "bundles").iterdir()) == []
 
 
+def test_a_cache_that_cannot_be_made_is_one_line(registry, add, tmp_path):
+    version = add("one")
+    (tmp_path / "bundles").write_text("a file stands in the way")
+    with pytest.raises(RegistryError, match=r"cannot keep models:/scrap-segmenter/1 in .*bundles"):
+        registry.download(version, tmp_path / "bundles")
+
+
 def test_versions_with_the_same_weights_and_other_thresholds_are_kept_apart(registry, add, tmp_path):
     folders = [registry.download(add(f"at-{at}", threshold=at), tmp_path / "bundles") for at in (0.25, 0.75)]
     assert [read_card(folder).thresholds[0] for folder in folders] == [0.25, 0.75]
