@@ -42,7 +42,8 @@ app = typer.Typer(
     help="""Nightly audit of archived frames of steel scrap: which loads hold motors, cables or spray cans.
 
     The main path: [bold]index[/] an archive into a manifest, [bold]audit[/] the manifest into tables.
-    Ask [bold]doctor[/] before the first night; [bold]draw[/] makes an archive to try it on.
+    Ask [bold]doctor[/] before the first night; [bold]draw[/] makes an archive to try it on;
+    [bold]models[/] says which segmenter is in production.
 
     Exit codes:
     [bold]0[/] done
@@ -184,8 +185,10 @@ models = typer.Typer(
     no_args_is_help=True,
     help="""Versions of the segmenter in the registry, and which of them is in production.
 
-    The registry is an MLflow server: set MLFLOW_TRACKING_URI to its address, and MLFLOW_TRACKING_USERNAME and
-    MLFLOW_TRACKING_PASSWORD where it asks for them. Without an address it is mlflow.db in this folder.
+    The registry is an MLflow server: set MLFLOW_TRACKING_URI to its address, and
+    MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD where it asks for them.
+    Without an address it is mlflow.db in this folder.
+
     A version is named by its number or by an alias: [bold]champion[/] is in production, [bold]candidate[/] waits.
     """,
 )

@@ -160,7 +160,7 @@ def print_version(version: "ModelVersion", console: Console | None = None) -> No
         **dict(sorted(version.tags.items())),
     }
     for name, words in lines.items():
-        console.print(Text(f"{name:15}", style="bold") + Text(words), soft_wrap=True)
+        console.print(Text(f"{name:18}", style="bold") + Text(words), soft_wrap=True)
     console.print(Text(f"\n{version.description}"), soft_wrap=True)
 
 
