@@ -1,4 +1,4 @@
-"""The commands: each reads its arguments, calls one function and prints what it says.
+"""The commands: read the arguments, call one function, print what it says.
 
 All that is heavy is imported inside the command that needs it, so that ``--help`` answers at once.
 """
@@ -42,7 +42,8 @@ app = typer.Typer(
     help="""Nightly audit of archived frames of steel scrap: which loads hold motors, cables or spray cans.
 
     The main path: [bold]index[/] an archive into a manifest, [bold]audit[/] the manifest into tables.
-    Ask [bold]doctor[/] before the first night; [bold]draw[/] makes an archive to try it on.
+    Ask [bold]doctor[/] before the first night; [bold]draw[/] makes an archive to try it on;
+    [bold]models[/] says which segmenter is in production.
 
     Exit codes:
     [bold]0[/] done
@@ -128,7 +129,13 @@ def audit(
     lake: Annotated[
         str, typer.Argument(metavar="LAKE", help="Folder or URI for the tables; what other nights published stays.")
     ],
-    model: Annotated[str, typer.Option(help="Bundle: a folder, a URI, or [bold]demo[/] for the one that is shipped.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Bundle: a folder, a URI, [bold]demo[/] for the one that is shipped, or a registered model such as "
+            "models:/scrap-segmenter@champion."
+        ),
+    ],
     config: Config,
     date: Night = None,
 ) -> None:
@@ -189,7 +196,7 @@ def doctor(
     config: Config,
     archive: Annotated[str | None, typer.Option(help="Archive to look into.")] = None,
     lake: Annotated[str | None, typer.Option(help="Lake to write a probe to.")] = None,
-    model: Annotated[str | None, typer.Option(help="Bundle to load.")] = None,
+    model: Annotated[str | None, typer.Option(help="Bundle or registered model to load.")] = None,
 ) -> None:
     """Look at all that an audit needs: what is there, what is missing, and what to do about it.
 
@@ -204,3 +211,96 @@ def doctor(
     findings = examine(read_config(config), archive_uri=archive, lake_uri=lake, model_uri=model)
     print_findings(findings)
     raise typer.Exit(EXIT_USAGE if any(finding.status == "fail" for finding in findings) else 0)
+
+
+models = typer.Typer(
+    no_args_is_help=True,
+    help="""Versions of the segmenter in the registry, and which of them is in production.
+
+    The registry is an MLflow server: set MLFLOW_TRACKING_URI to its address, and
+    MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD where it asks for them.
+    Without an address it is mlflow.db in this folder.
+
+    A version is named by its number or by an alias: [bold]champion[/] is in production, [bold]candidate[/] waits.
+    """,
+)
+app.add_typer(models, name="models")
+
+Version = Annotated[str, typer.Argument(metavar="V", help="Number or alias.")]
+
+
+@models.command("list")
+def list_models() -> None:
+    """List all versions, the newest first.
+
+    Example: [bold]scrapray models list[/]
+    """
+    from scrapray.registry import Registry
+    from scrapray.screen import print_versions
+
+    print_versions(Registry().list_versions())
+
+
+@models.command("show")
+def show_model(version: Version) -> None:
+    """Show what is known of a version.
+
+    Example: [bold]scrapray models show champion[/]
+    """
+    from scrapray.registry import Registry
+    from scrapray.screen import print_version
+
+    print_version(Registry().show(version))
+
+
+@models.command("compare")
+def compare_models(
+    candidate: Annotated[str, typer.Argument(metavar="CANDIDATE", help="Number or alias.")],
+    champion: Annotated[str, typer.Argument(metavar="CHAMPION", help="Number or alias.")],
+) -> None:
+    """Compare two versions that were measured on the same test split.
+
+    Ends with 1 when the first may not replace the second.
+
+    Example: [bold]scrapray models compare candidate champion[/]
+    """
+    from scrapray.registry import Registry
+    from scrapray.screen import print_comparison
+
+    registry = Registry()
+    comparison = registry.compare(registry.show(candidate), registry.show(champion))
+    print_comparison(comparison)
+    raise typer.Exit(0 if comparison.is_accepted else 1)
+
+
+@models.command("promote")
+def promote_model(
+    version: Version,
+    force: Annotated[
+        str | None, typer.Option(metavar="REASON", help="Promote without a comparison; the reason is recorded.")
+    ] = None,
+) -> None:
+    """Make a version the champion, if it is not worse than the present one.
+
+    The next audit with --model models:/scrap-segmenter@champion uses it.
+
+    Example: [bold]scrapray models promote candidate[/]
+    """
+    from scrapray.registry import Registry
+
+    registry = Registry()
+    found = registry.show(version)
+    comparison = None if force else registry.compare_with_champion(found)
+    former = registry.promote(found, comparison=comparison, force_reason=force)
+    typer.echo(f"{found.uri} is the champion{f', before it {former.uri}' if former else ''}")
+
+
+@models.command("rollback")
+def rollback_model() -> None:
+    """Make the former champion the champion again.
+
+    Example: [bold]scrapray models rollback[/]
+    """
+    from scrapray.registry import Registry
+
+    typer.echo(f"{Registry().rollback().uri} is the champion again")

@@ -5,6 +5,7 @@
     ├── FrameError           one frame cannot be used; becomes a rejected row, never a stop
     ├── SchemaError          a table or manifest does not have the columns it must have
     ├── ModelError           a bundle or its weights cannot be used
+    ├── RegistryError        the registry of runs and models cannot be reached, or refuses what was asked
     └── StorageError         object storage or a folder cannot be reached, read or written
 
 Every message says what is wrong, where, and how to mend it. The command line prints it as one line and
@@ -45,6 +46,18 @@ class SchemaError(ScraprayError):
 
 class ModelError(ScraprayError):
     """A bundle, its card or its weights cannot be used."""
+
+
+class RegistryError(ScraprayError):
+    """The registry of runs and models cannot be reached, does not know what was asked for, or refuses it.
+
+    Attributes:
+        reason: ``unreachable`` when the server does not answer, else ``refused``.
+    """
+
+    def __init__(self, message: str, reason: str = "refused") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class StorageError(ScraprayError):

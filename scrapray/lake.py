@@ -25,6 +25,7 @@ _NAMED = {
     "manifest": schema.MANIFEST,
     "todo": schema.TODO,
     "results": schema.RESULTS,
+    "test_statistics": schema.TEST_STATISTICS,
     **schema.PUBLISHED,
     "tiles": schema.TILES,
     "tile_manifest": schema.TILE_MANIFEST,

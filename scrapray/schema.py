@@ -1,7 +1,8 @@
 """Columns of every table, named here and nowhere else (Parquet, zstd).
 
 ``MANIFEST`` goes into an audit, ``RESULTS`` comes out of its workers (one row per frame, detections nested),
-and ``FRAMES``, ``DETECTIONS``, ``LOADS``, ``TRUCKS`` and ``RUNS`` are published.
+and ``FRAMES``, ``DETECTIONS``, ``LOADS``, ``TRUCKS`` and ``RUNS`` are published. ``TEST_STATISTICS`` goes with a
+trained model.
 
 Times are UTC; ``date`` is the local calendar date of the load at its site. Boxes are half-open in frame pixels,
 origin at the top left. Fractions are shares from 0 to 1, never percentages.
@@ -207,6 +208,20 @@ RUNS = pa.schema(
 )
 """``num_computed`` counts the frames that this run segmented itself, the rest came from a run before it;
 ``segment_s`` is the wall time of that work."""
+
+TEST_STATISTICS = pa.schema(
+    [
+        _required("split_sha256", pa.string()),
+        _required("load_id", pa.string()),
+        _required("class_name", pa.string()),
+        _required("threshold", pa.float64()),
+        _required("bins", pa.list_(pa.int32())),
+        _required("num_normal_px", pa.list_(pa.int64())),
+        _required("num_contaminant_px", pa.list_(pa.int64())),
+    ]
+)
+"""``test_statistics.parquet`` beside the weights of a bundle: what its model scored on the test split, one row per load
+and class. Lists run over the bins of ``metrics.ScoreHistogram`` that are not empty."""
 
 PUBLISHED = {"frames": FRAMES, "detections": DETECTIONS, "trucks": TRUCKS, "runs": RUNS, "loads": LOADS}
 """Published tables in the order of publishing: ``loads`` comes last, so a load never points at what is not there."""

@@ -20,6 +20,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from scrapray.audit.doctor import Finding
     from scrapray.audit.nightly import AuditSummary
+    from scrapray.registry import ModelVersion
+    from scrapray.statistics.promotion import Comparison
 
 PLAIN_LINE_EVERY_S = 10.0
 MAX_LOADS_SHOWN = 30
@@ -128,6 +130,58 @@ def print_findings(findings: "Sequence[Finding]", console: Console | None = None
         status = Text(finding.status, style=STATUS_STYLES[finding.status])
         table.add_row(status, finding.what, Text(finding.found), Text(finding.mend))
     (console or Console()).print(table)
+
+
+def print_versions(versions: "Sequence[ModelVersion]", console: Console | None = None) -> None:
+    """Print one line per version of a model."""
+    table = _table()
+    for name in ("version", "alias", "registered", "weights"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("metrics", overflow="fold")
+    for version in versions:
+        table.add_row(
+            str(version.version),
+            Text(", ".join(version.aliases), style="bold"),
+            f"{version.created_utc:%Y-%m-%d %H:%M}",
+            version.tags.get("weights_sha256", "-")[:12],
+            Text(version.tags.get("metrics", "-")),
+        )
+    (console or Console()).print(table if versions else "no version is registered yet")
+
+
+def print_version(version: "ModelVersion", console: Console | None = None) -> None:
+    """Print all that is known of one version."""
+    console = console or Console()
+    lines = {
+        "uri": version.uri,
+        "alias": ", ".join(version.aliases) or "-",
+        "registered": f"{version.created_utc:%Y-%m-%d %H:%M} UTC",
+        "run": version.run_id,
+        **dict(sorted(version.tags.items())),
+    }
+    for name, words in lines.items():
+        console.print(Text(f"{name:18}", style="bold") + Text(words), soft_wrap=True)
+    console.print(Text(f"\n{version.description}"), soft_wrap=True)
+
+
+def print_comparison(comparison: "Comparison", console: Console | None = None) -> None:
+    """Print candidate and champion side by side, and what speaks against the candidate."""
+    console = console or Console()
+    table = _table(f"Candidate and champion on {comparison.num_loads} loads of the test split")
+    table.add_column("class")
+    for name in ("AP", "AP of champion", "recall", "recall of champion"):
+        table.add_column(name, justify="right")
+    for each in comparison.classes:
+        figures = (each.candidate_ap, each.champion_ap, each.candidate_recall, each.champion_recall)
+        table.add_row(Text(each.class_name), *("-" if figure is None else f"{figure:.4f}" for figure in figures))
+    table.add_row("mean", f"{comparison.candidate_ap:.4f}", f"{comparison.champion_ap:.4f}", "", "")
+    console.print(table)
+    console.print(
+        f"AP differs by {comparison.candidate_ap - comparison.champion_ap:+.4f}, "
+        f"95% interval {comparison.ap_gain_low:+.4f} to {comparison.ap_gain_high:+.4f}"
+    )
+    for fault in comparison.faults or ("nothing speaks against the candidate",):
+        console.print(Text(fault, style="red" if comparison.faults else "green"), soft_wrap=True)
 
 
 def query_line(loads_uri: str) -> str:

@@ -1,1 +1,6 @@
-pytest_plugins = ["tests.fixtures.services", "tests.fixtures.engine", "tests.fixtures.pictures"]
+pytest_plugins = [
+    "tests.fixtures.services",
+    "tests.fixtures.engine",
+    "tests.fixtures.pictures",
+    "tests.fixtures.tracking",
+]

@@ -12,7 +12,8 @@ from typing import Literal
 from uuid import uuid4
 
 from scrapray.audit.gate_log import read_gate_log
-from scrapray.audit.nightly import find_model, reading_of
+from scrapray.audit.model import find_model
+from scrapray.audit.nightly import reading_of
 from scrapray.audit.pipeline import connect
 from scrapray.config import AuditConfig
 from scrapray.errors import FrameError, ScraprayError
@@ -184,9 +185,9 @@ def _lake(uri: str | None, storage: Storage) -> Finding:
 def _model(uri: str | None, config: AuditConfig, storage: Storage) -> Finding:
     if uri is None:
         return Finding("model", "skip", "not looked at", "give --model")
-    _, card = find_model(uri, storage)
-    reading = reading_of(card, config)
-    found = f"{card.name} {card.version} tells {', '.join(reading.severities)}, weights {card.weights_sha256[:12]}"
+    model = find_model(uri, storage)
+    card, reading = model.card, reading_of(model.card, config)
+    found = f"{model.name} {model.version} tells {', '.join(reading.severities)}, weights {card.weights_sha256[:12]}"
     if reading.calibration is None:
         return Finding(
             "model", "warn", f"{found}; error in area not known", "intervals will be narrower than the truth"

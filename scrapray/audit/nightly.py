@@ -5,15 +5,15 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import scrapray
 from scrapray import schema
-from scrapray.audit.actors import classes_of, open_bundle
+from scrapray.audit.actors import classes_of
 from scrapray.audit.identity import public_settings, run_id_of, work_id_of
 from scrapray.audit.ledger import Progress
 from scrapray.audit.manifest import read_manifest
+from scrapray.audit.model import find_model
 from scrapray.audit.pipeline import segment_frames
 from scrapray.audit.publish import Published, Run, nights_of, publish
 from scrapray.config import AuditConfig, LimitsConfig, sha256_of
@@ -24,9 +24,6 @@ from scrapray.statistics.contamination import AreaCalibration
 from scrapray.statistics.loads import Reading
 from scrapray.statistics.verdict import SEVERITY_OF_VERDICT, check_rules
 from scrapray.storage import Storage, absolute, join
-
-DEMO_BUNDLE = "demo"
-"""Names the bundle that is shipped with the package."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +80,7 @@ def run_audit(
     Args:
         manifest_uri: What ``index_archive`` wrote.
         lake_uri: Where tables are published; work in progress lies there too.
-        model_uri: A bundle: folder, URI, or ``demo``.
+        model_uri: See ``find_model``.
         config: All settings.
         date: One night only.
         progress: Called with the number of frames done and the number of all frames.
@@ -93,14 +90,15 @@ def run_audit(
     """
     started_utc = dt.datetime.now(dt.UTC)
     storage, lake_uri = Storage(config.storage), absolute(lake_uri)
-    bundle_uri, card = find_model(model_uri, storage)
+    model = find_model(model_uri, storage, lake_uri)
+    card = model.card
     reading = reading_of(card, config)
     manifest = read_manifest(manifest_uri, storage, date)
 
     work_id = work_id_of(manifest, card, config)
     work_uri = join(lake_uri, "_work", work_id)
     work = segment_frames(
-        manifest, work_uri, storage=storage, bundle_uri=bundle_uri, card=card, config=config, progress=progress
+        manifest, work_uri, storage=storage, bundle_uri=model.bundle_uri, card=card, config=config, progress=progress
     )
 
     settings = public_settings(config)
@@ -108,9 +106,9 @@ def run_audit(
         run_id=run_id_of(work_id, card, settings, manifest),
         started_utc=started_utc,
         finished_utc=dt.datetime.now(dt.UTC),
-        model_uri=bundle_uri,
-        model_name=card.name,
-        model_version=card.version,
+        model_uri=model.uri,
+        model_name=model.name,
+        model_version=model.version,
         weights_sha256=card.weights_sha256,
         config_json=json.dumps(settings, sort_keys=True),
         config_sha256=sha256_of(settings),
@@ -144,20 +142,6 @@ def _summarise(run: Run, published: Published, num_frames: int, lake_uri: str, l
         rejected=published.rejected,
         exit_code=exit_code_of(published.loads, num_frames, published.num_used, limits),
     )
-
-
-def find_model(model_uri: str, storage: Storage) -> tuple[str, BundleCard]:
-    """Resolve a bundle once per run: the place that workers load it from, and its card.
-
-    The weights are loaded and let go again, so that a bundle that is damaged stops the run before any work.
-
-    Raises:
-        ModelError: There is no bundle, or it is damaged.
-    """
-    if model_uri == DEMO_BUNDLE:
-        model_uri = str(Path(scrapray.__file__).parent / "bundles" / DEMO_BUNDLE)
-    bundle_uri = model_uri if "://" in model_uri else absolute(model_uri)
-    return bundle_uri, open_bundle(bundle_uri, storage).card
 
 
 def reading_of(card: BundleCard, config: AuditConfig) -> Reading:

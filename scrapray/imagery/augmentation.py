@@ -78,7 +78,7 @@ def augment(
     return image_HW3, class_HW
 
 
-def _warped(array: Pixels, matrix_23: NDArray[np.float64], how: int) -> Pixels:
+def _warped(array: Pixels, matrix_23: cv2.typing.MatLike, how: int) -> Pixels:
     height, width = array.shape[:2]
     warped = cv2.warpAffine(
         np.ascontiguousarray(array), matrix_23, (width, height), flags=how, borderMode=cv2.BORDER_REFLECT_101

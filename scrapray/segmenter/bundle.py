@@ -24,8 +24,10 @@ from scrapray.segmenter.tower import ClipConfig, build_clip, new_clip
 
 FORMAT_VERSION = 1
 
+CARD = "card.json"
+"""Name of the card in the folder of a bundle; it is written last."""
+
 _WEIGHTS = "weights.safetensors"
-_CARD = "card.json"
 _TEXT_FEATURES = ("class_text_CE", "pair_text_2E")
 _READ_BYTES = 1 << 20
 _TEXT_TOLERANCE = 1e-2
@@ -213,7 +215,7 @@ def save_bundle(
     }
     save_file(state, folder / _WEIGHTS)
     card = replace(card, weights_sha256=sha256_of_file(folder / _WEIGHTS))
-    (folder / _CARD).write_text(card.to_json(), encoding="utf-8")
+    (folder / CARD).write_text(card.to_json(), encoding="utf-8")
     return card
 
 
@@ -223,11 +225,11 @@ def read_card(folder: Path) -> BundleCard:
     Raises:
         ModelError: The folder holds no card, or one that cannot be read.
     """
-    path = folder / _CARD
+    path = folder / CARD
     try:
         return BundleCard.from_json(path.read_text(encoding="utf-8"), source=str(path))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ModelError(f"{folder}: no {_CARD} in it; give the folder of a bundle") from error
+        raise ModelError(f"{folder}: no {CARD} in it; give the folder of a bundle") from error
     except UnicodeDecodeError as error:
         raise ModelError(f"{path}: not readable as text; export the bundle again") from error
 
@@ -289,8 +291,32 @@ def sha256_of_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_weights(folder: Path, card: BundleCard) -> dict[str, torch.Tensor]:
-    """The weights as fp32, if they are those of the card."""
+def check_bundle(folder: Path, expected_sha256: str | None = None) -> BundleCard:
+    """The card of a bundle whose weights are there and whole; without loading them.
+
+    Args:
+        folder: Of the bundle.
+        expected_sha256: Hash that ``bundle_sha256`` must give.
+
+    Raises:
+        ModelError: Card or weights are missing, damaged, do not belong together or are not those expected.
+    """
+    card = read_card(folder)
+    _check_weights(folder, card)
+    if expected_sha256 is not None and (found := bundle_sha256(folder)) != expected_sha256:
+        raise ModelError(
+            f"{folder}: the bundle is {found[:12]}…, expected {expected_sha256[:12]}…; somebody changed it, so "
+            f"register it anew"
+        )
+    return card
+
+
+def bundle_sha256(folder: Path) -> str:
+    """Hash of the card, which holds that of the weights: it names the whole bundle, thresholds and all."""
+    return sha256_of_file(folder / CARD)
+
+
+def _check_weights(folder: Path, card: BundleCard) -> Path:
     path = folder / _WEIGHTS
     if not path.is_file():
         raise ModelError(f"{folder}: no {_WEIGHTS} in it; copy the whole bundle")
@@ -299,6 +325,12 @@ def _read_weights(folder: Path, card: BundleCard) -> dict[str, torch.Tensor]:
         raise ModelError(
             f"{path}: sha256 is {found[:12]}…, the card says {card.weights_sha256[:12]}…; copy the bundle again"
         )
+    return path
+
+
+def _read_weights(folder: Path, card: BundleCard) -> dict[str, torch.Tensor]:
+    """The weights as fp32, if they are those of the card."""
+    path = _check_weights(folder, card)
     try:
         return {name: value.float() for name, value in load_file(path).items()}
     except SafetensorError as error:

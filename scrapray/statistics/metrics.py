@@ -4,7 +4,7 @@ Scores are counted in bins of their own order, so counts of many workers add up 
 follows from cumulative sums. A bin is 2^-11 of its score wide: against a full sort of a million pixels the
 figures differ by less than 1e-3.
 
-Shapes: B bins.
+Shapes: B bins, U those of them that are named.
 """
 
 from dataclasses import dataclass
@@ -63,8 +63,8 @@ class ScoreHistogram:
     @classmethod
     def empty(cls) -> Self:
         """Nothing counted yet."""
-        counts_B = np.zeros(1 << _KEY_BITS, np.int64)
-        return cls(counts_B, counts_B, counts_B.astype(np.float64), 0)
+        normal_B, contaminant_B = np.zeros((2, 1 << _KEY_BITS), np.int64)
+        return cls(normal_B, contaminant_B, np.zeros(1 << _KEY_BITS), 0)
 
     @classmethod
     def of(cls, scores: npt.NDArray[np.floating], truth: npt.NDArray[np.bool_]) -> Self:
@@ -92,6 +92,20 @@ class ScoreHistogram:
             num_regions,
         )
 
+    @classmethod
+    def of_bins(
+        cls, bins_U: npt.NDArray[np.integer], normal_U: npt.NDArray[np.int64], contaminant_U: npt.NDArray[np.int64]
+    ) -> Self:
+        """Counts of some bins, each named once or oftener; all others are empty. Of regions nothing is known."""
+        whole = cls.empty()
+        np.add.at(whole.normal_B, bins_U, normal_U)
+        np.add.at(whole.contaminant_B, bins_U, contaminant_U)
+        return whole
+
+    def used_bins(self) -> npt.NDArray[np.int64]:
+        """Numbers of the bins that are not empty, from the lowest score upwards."""
+        return np.flatnonzero(self.normal_B + self.contaminant_B)
+
     def __add__(self, other: Self) -> Self:
         return type(self)(
             self.normal_B + other.normal_B,
@@ -107,7 +121,7 @@ class ScoreHistogram:
         ``precision_recall_curve``, pooled over all pixels as in WinCLIP; per-region overlap as in MVTec AD, over all
         distinct scores.
         """
-        used = np.flatnonzero(self.normal_B + self.contaminant_B)[::-1]
+        used = self.used_bins()[::-1]
         normal, found = self.normal_B[used], self.contaminant_B[used]
         num_normal, num_found = int(normal.sum()), int(found.sum())
         if num_found == 0:
@@ -123,7 +137,7 @@ class ScoreHistogram:
             f1_max=float(f1[best]),
             f1_threshold=_score(int(used[best])),
             aupro=_aupro(false_alarms / num_normal, np.cumsum(self.overlap_B[used]) / self.num_regions)
-            if num_normal
+            if num_normal and self.num_regions
             else None,
         )
 

@@ -7,7 +7,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import ray.train
 from ray.train.torch import TorchTrainer
@@ -62,7 +62,8 @@ def finetune(task: Task, *, name: str, runs_uri: str, storage: Storage) -> Finet
         train_worker,
         train_loop_config={"task": task},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=workers.max if workers.min == workers.max else (workers.min, workers.max),
+            # Ray's own type leaves out the pair that makes it elastic.
+            num_workers=cast(Any, workers.max if workers.min == workers.max else (workers.min, workers.max)),
             use_gpu=workers.gpus_per_worker > 0,
             resources_per_worker=resources,
         ),
@@ -81,6 +82,6 @@ def finetune(task: Task, *, name: str, runs_uri: str, storage: Storage) -> Finet
     except ray.train.TrainingFailedError as error:
         raise ModelError(f"training {name} failed: {error}; its checkpoints are in {runs_uri}/{name}") from error
     checkpoint = result.get_best_checkpoint(SCORE, "max")
-    assert checkpoint is not None, "each epoch ends with a checkpoint"
+    assert checkpoint is not None and result.best_checkpoints is not None, "each epoch ends with a checkpoint"
     metrics = next(values for kept, values in result.best_checkpoints if kept.path == checkpoint.path)
     return Finetuned(checkpoint=checkpoint, metrics=metrics, steps=int(metrics["step"]))

@@ -16,6 +16,7 @@ from scrapray import lake, schema
 from scrapray.audit.manifest import index_archive
 from scrapray.audit.nightly import run_audit
 from scrapray.config import read_config
+from scrapray.registry import Registry
 from scrapray.storage import Storage, join
 
 pytestmark = [
@@ -191,6 +192,26 @@ def test_the_job_of_the_night_does_the_same(yard, config_path, capsys):
     assert main(yard.archive, yard.lake, yard.bundle, str(config_path), str(NIGHT)) == 3
     assert yard.published() == before
     assert "reject\t0007\tL1\tspray can (severity 3): 1 or more seen" in capsys.readouterr().out
+
+
+def test_a_model_that_was_named_by_its_alias_stands_in_the_tables_by_its_version(yard, registry_folder, tiny_bundle):
+    registry = Registry()
+    with registry.start_run("tiny") as run:
+        version = run.register_bundle(tiny_bundle)
+    registry.promote(version, comparison=None)
+    other_lake = join(yard.lake, "_with-the-champion")
+    summary = run_audit(
+        join(yard.lake, "_manifest"), other_lake, "models:/scrap-segmenter@champion", config=yard.config, date=NIGHT
+    )
+    assert [load["verdict"] for load in summary.loads] == [load["verdict"] for load in yard.first.loads]
+    (row,) = lake.read_partition(other_lake, "runs", NIGHT, SITE, yard.storage).to_pylist()
+    assert (row["model_uri"], row["model_name"], row["model_version"]) == (
+        "models:/scrap-segmenter/1",
+        "scrap-segmenter",
+        "1",
+    )
+    copied = yard.storage.list_names(join(other_lake, "_models", version.bundle_sha256))
+    assert [name.rpartition("/")[2] for name in copied] == ["card.json", "weights.safetensors"]
 
 
 def test_a_site_without_findings_publishes_typed_empty_detections(yard):

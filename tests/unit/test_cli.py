@@ -22,7 +22,9 @@ from typer.testing import CliRunner
 from scrapray import cli, screen
 from scrapray.audit.nightly import AuditSummary
 
-COMMANDS = typer.main.get_command(cli.app).commands
+TOP = typer.main.get_command(cli.app).commands
+COMMANDS = {name: command for name, command in TOP.items() if name != "models"}
+COMMANDS |= {f"models {name}": command for name, command in TOP["models"].commands.items()}
 
 OPTIONS = {
     "draw": ["--frames", "--loads", "--seed", "--width"],
@@ -30,6 +32,11 @@ OPTIONS = {
     "audit": ["--config", "--date", "--model"],
     "prepare": ["--config"],
     "doctor": ["--archive", "--config", "--lake", "--model"],
+    "models list": [],
+    "models show": [],
+    "models compare": [],
+    "models promote": ["--force"],
+    "models rollback": [],
 }
 """Frozen: an option added here is a promise to every nightly script; settings belong in the configuration file."""
 
@@ -53,7 +60,7 @@ def test_help_loads_nothing_heavy_and_answers_at_once() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=60, check=True)
     seconds, modules = json.loads(answer.stderr.splitlines()[-1])
-    assert not {"ray", "torch", "pyarrow", "numpy", "cv2", "pydantic", "s3fs"} & set(modules)
+    assert not {"ray", "torch", "pyarrow", "numpy", "cv2", "pydantic", "s3fs", "mlflow"} & set(modules)
     assert seconds < 2  # alone on a machine it takes a quarter of a second; tests share theirs
     assert "doctor" in answer.stdout
 
@@ -61,9 +68,8 @@ def test_help_loads_nothing_heavy_and_answers_at_once() -> None:
 @pytest.mark.parametrize("command", OPTIONS)
 def test_every_command_teaches_with_an_example_that_it_accepts(command: str) -> None:
     (example,) = re.findall(r"Example: \[bold\]scrapray (.+?)\[/\]", COMMANDS[command].help or "")
-    name, *arguments = example.split()
-    assert name == command
-    COMMANDS[command].make_context(command, arguments)
+    assert example.startswith(command)
+    COMMANDS[command].make_context(command, example.removeprefix(command).split())
 
 
 def test_help_names_every_exit_code() -> None:

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from scrapray.audit.identity import public_settings, run_id_of, work_id_of
-from scrapray.audit.nightly import calibration_of, exit_code_of, find_model, reading_of
+from scrapray.audit.nightly import calibration_of, exit_code_of, reading_of
 from scrapray.config import (
     AuditConfig,
     LimitsConfig,
@@ -17,7 +17,6 @@ from scrapray.config import (
 from scrapray.errors import ConfigurationError, ModelError
 from scrapray.segmenter.bundle import read_card
 from scrapray.statistics.contamination import calibrate_areas
-from scrapray.storage import Storage
 from tests.unit.audit.test_publish import manifest
 
 CONFIG = AuditConfig(segment=SegmentConfig(overlap_px=16))
@@ -135,17 +134,3 @@ def test_other_thresholds_void_the_area_calibration(card):
 def test_a_broken_area_calibration_is_the_bundles_fault(card, values):
     with pytest.raises(ModelError, match=r"bundle tiny 1: .*calibrate the bundle again"):
         calibration_of(dataclasses.replace(card, metrics={"area_calibration": values}))
-
-
-def test_a_damaged_bundle_stops_the_run_before_any_work(tiny_bundle, tmp_path):
-    for path in tiny_bundle.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    with (tmp_path / "weights.safetensors").open("ab") as file:
-        file.write(b"x")
-    with pytest.raises(ModelError, match="sha256"):
-        find_model(str(tmp_path), Storage())
-
-
-def test_a_folder_without_a_bundle_is_named(tmp_path):
-    with pytest.raises(ModelError, match=str(tmp_path)):
-        find_model(str(tmp_path), Storage())

@@ -1,0 +1,299 @@
+"""Whether a candidate may take the champion's place: both measured on the same loads of a frozen test split.
+
+What a model scored on a load is kept as counts of pixels by score, which merge; so any resample of loads has its
+figures without a look at a pixel. Loads are resampled, not pixels: pixels of one load are near copies of each other.
+Both models are judged on each resample, so what makes a load hard for both cancels out of the difference.
+
+Shapes: L loads, U bins in use by a model, R resamples.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import bootstrap
+
+from scrapray.statistics.metrics import ScoreHistogram
+
+_NUM_RESAMPLES = 1000
+_RESAMPLES_AT_ONCE = 50
+"""A model in use has some 30,000 bins: so many resamples take some 12 MB for each array."""
+_CONFIDENCE = 0.95
+
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LoadCounts:
+    """What a model scored on the pixels of one load, for one class.
+
+    Attributes:
+        load_id: Of the load; unique in the split.
+        class_name: Of the contaminant.
+        threshold: Score from which a pixel counts as found.
+        bins_U: Numbers of the bins of ``ScoreHistogram`` that are not empty.
+        normal_U: Pixels in each of them that are not of the class.
+        contaminant_U: Pixels that are.
+    """
+
+    load_id: str
+    class_name: str
+    threshold: float
+    bins_U: Counts
+    normal_U: Counts
+    contaminant_U: Counts
+
+    @classmethod
+    def of(cls, load_id: str, class_name: str, threshold: float, histogram: ScoreHistogram) -> Self:
+        """Keep the bins of a histogram that are not empty."""
+        used = histogram.used_bins()
+        return cls(
+            load_id=load_id,
+            class_name=class_name,
+            threshold=threshold,
+            bins_U=used,
+            normal_U=histogram.normal_B[used],
+            contaminant_U=histogram.contaminant_B[used],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SplitStatistics:
+    """What a model scored on a whole test split.
+
+    Attributes:
+        split_sha256: Hash of the split: frames and truth. Only figures on equal splits can be compared.
+        counts: Of each load and class.
+    """
+
+    split_sha256: str
+    counts: tuple[LoadCounts, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Rows of ``schema.TEST_STATISTICS``."""
+        return [
+            {
+                "split_sha256": self.split_sha256,
+                "load_id": each.load_id,
+                "class_name": each.class_name,
+                "threshold": each.threshold,
+                "bins": each.bins_U,
+                "num_normal_px": each.normal_U,
+                "num_contaminant_px": each.contaminant_U,
+            }
+            for each in self.counts
+        ]
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Mapping[str, Any]]) -> Self:
+        """Read what ``rows`` gave.
+
+        Raises:
+            ValueError: There is no row, or rows are of several splits.
+        """
+        counts, splits = [], set()
+        for row in rows:
+            splits.add(row["split_sha256"])
+            counts.append(
+                LoadCounts(
+                    load_id=row["load_id"],
+                    class_name=row["class_name"],
+                    threshold=row["threshold"],
+                    bins_U=np.asarray(row["bins"], np.int64),
+                    normal_U=np.asarray(row["num_normal_px"], np.int64),
+                    contaminant_U=np.asarray(row["num_contaminant_px"], np.int64),
+                )
+            )
+        if len(splits) != 1:
+            raise ValueError(f"the statistics are of {len(splits)} test splits, must be of one; measure the model anew")
+        return cls(split_sha256=splits.pop(), counts=tuple(counts))
+
+    def by_class(self) -> dict[str, list[LoadCounts]]:
+        """Counts of each class, loads in the order of their ids."""
+        ordered = sorted(self.counts, key=lambda each: each.load_id)
+        names = dict.fromkeys(each.class_name for each in self.counts)
+        return {name: [each for each in ordered if each.class_name == name] for name in names}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassComparison:
+    """Average precision of both models for one class, and recall at each model's own threshold; None if undefined."""
+
+    class_name: str
+    candidate_ap: float | None
+    champion_ap: float | None
+    candidate_recall: float | None
+    champion_recall: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A candidate beside the champion, and what speaks against it.
+
+    Attributes:
+        candidate_ap: Average precision over pixels, mean over the classes that the split holds.
+        champion_ap: The same of the champion.
+        ap_gain_low: Lower end of the 95 % interval of the difference, candidate less champion.
+        ap_gain_high: Its upper end.
+        classes: Class by class.
+        num_loads: Loads of the split.
+        faults: Why the candidate may not be promoted, with numbers; none if it may.
+    """
+
+    candidate_ap: float
+    champion_ap: float
+    ap_gain_low: float
+    ap_gain_high: float
+    classes: tuple[ClassComparison, ...]
+    num_loads: int
+    faults: tuple[str, ...]
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether nothing speaks against the candidate."""
+        return not self.faults
+
+
+def compare(candidate: SplitStatistics, champion: SplitStatistics, *, max_recall_drop: float = 0.05) -> Comparison:
+    """Compare two models on one test split.
+
+    The candidate is refused when its average precision is lower and chance over loads does not explain it, or when it
+    finds clearly fewer pixels of any class. It need not be better: a model as good may bring a new class or speed.
+
+    Args:
+        candidate: Statistics of the model that waits.
+        champion: Of the model in production.
+        max_recall_drop: How much of a class's pixels the candidate may find less, as a share of all.
+
+    Raises:
+        ValueError: The statistics cannot be compared: other splits, loads, classes or truth, or fewer than two loads.
+
+    Reference: paired percentile bootstrap (Efron and Tibshirani 1993, chapter 13).
+    """
+    _check_comparable(candidate, champion)
+    ours, theirs = candidate.by_class(), champion.by_class()
+    classes = tuple(_compare_class(name, ours[name], theirs[name]) for name in ours)
+    shown = [each for each in classes if each.candidate_ap is not None]
+    if not shown:
+        raise ValueError("the test split holds no pixel of any class; measure the models on one that does")
+    low, high = _gain_interval(list(ours.values()), [theirs[name] for name in ours])
+    candidate_ap, champion_ap = (
+        float(np.mean([getattr(each, name) for each in shown])) for name in ("candidate_ap", "champion_ap")
+    )
+    faults = [
+        f"recall of {each.class_name} falls from {each.champion_recall:.3f} to {each.candidate_recall:.3f}, by more "
+        f"than {max_recall_drop:g}"
+        for each in classes
+        if each.champion_recall is not None
+        and each.candidate_recall is not None
+        and each.champion_recall - each.candidate_recall > max_recall_drop
+    ]
+    num_loads = len(next(iter(ours.values())))
+    if high < 0:
+        faults.insert(
+            0,
+            f"average precision {candidate_ap:.4f} is lower than {champion_ap:.4f}, and not by chance: the difference "
+            f"is {low:+.4f} to {high:+.4f} with {_CONFIDENCE:.0%} confidence over {num_loads} loads",
+        )
+    return Comparison(
+        candidate_ap=candidate_ap,
+        champion_ap=champion_ap,
+        ap_gain_low=low,
+        ap_gain_high=high,
+        classes=classes,
+        num_loads=num_loads,
+        faults=tuple(faults),
+    )
+
+
+def _check_comparable(candidate: SplitStatistics, champion: SplitStatistics) -> None:
+    if candidate.split_sha256 != champion.split_sha256:
+        raise ValueError(
+            f"the test splits differ ({candidate.split_sha256[:12]}… and {champion.split_sha256[:12]}…); "
+            f"measure both models on one"
+        )
+    truths = [
+        {(each.load_id, each.class_name): int(each.contaminant_U.sum()) for each in statistics.counts}
+        for statistics in (candidate, champion)
+    ]
+    if odd := sorted(set(truths[0].items()) ^ set(truths[1].items())):
+        (load_id, class_name), _ = odd[0]
+        raise ValueError(f"load {load_id}, class {class_name}: not the same truth for both; measure both models anew")
+    loads, classes = (set(names) for names in zip(*truths[0], strict=True))
+    if {len(truths[0]), len(candidate.counts), len(champion.counts)} != {len(loads) * len(classes)}:
+        raise ValueError("a load does not have each class once; measure both models anew")
+    if len(loads) < 2:
+        raise ValueError("a test split of fewer than two loads tells nothing about chance; make a larger one")
+
+
+def _compare_class(name: str, candidate: Sequence[LoadCounts], champion: Sequence[LoadCounts]) -> ClassComparison:
+    figures = []
+    for counts in (candidate, champion):
+        merged = ScoreHistogram.of_bins(
+            np.concatenate([each.bins_U for each in counts]),
+            np.concatenate([each.normal_U for each in counts]),
+            np.concatenate([each.contaminant_U for each in counts]),
+        )
+        figures += [merged.metrics().average_precision, merged.recall_at(counts[0].threshold)]
+    return ClassComparison(
+        class_name=name,
+        candidate_ap=figures[0],
+        candidate_recall=figures[1],
+        champion_ap=figures[2],
+        champion_recall=figures[3],
+    )
+
+
+def _gain_interval(
+    candidate: Sequence[Sequence[LoadCounts]], champion: Sequence[Sequence[LoadCounts]]
+) -> tuple[float, float]:
+    """Interval of the gain in average precision; both arguments hold the loads of each class."""
+    ours, theirs = [_dense(counts) for counts in candidate], [_dense(counts) for counts in champion]
+    num_loads = len(candidate[0])
+
+    def gain(loads: npt.NDArray[np.int64], axis: int) -> npt.NDArray[np.float64]:
+        resamples_RL = np.moveaxis(loads, axis, -1).reshape(-1, num_loads)
+        weights_RL = (resamples_RL[:, :, None] == np.arange(num_loads)).sum(axis=1)
+        gains = [
+            _average_precision(weights_RL, *our) - _average_precision(weights_RL, *their)
+            for our, their in zip(ours, theirs, strict=True)
+        ]
+        # A resample may miss all loads that hold a class; the mean is over the classes that it has.
+        mean: npt.NDArray[np.float64] = np.ma.masked_invalid(gains).mean(axis=0).filled(0.0)
+        return mean
+
+    interval = bootstrap(
+        (np.arange(num_loads),),
+        gain,
+        n_resamples=_NUM_RESAMPLES,
+        batch=_RESAMPLES_AT_ONCE,
+        confidence_level=_CONFIDENCE,
+        method="percentile",
+        vectorized=True,
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def _dense(counts: Sequence[LoadCounts]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Normal and contaminant pixels, loads by bins, from the highest score downwards."""
+    used, places = np.unique(np.concatenate([each.bins_U for each in counts]), return_inverse=True)
+    loads = np.repeat(np.arange(len(counts)), [len(each.bins_U) for each in counts])
+    normal_LU, contaminant_LU = np.zeros((2, len(counts), len(used)))
+    normal_LU[loads, places] = np.concatenate([each.normal_U for each in counts])
+    contaminant_LU[loads, places] = np.concatenate([each.contaminant_U for each in counts])
+    return normal_LU[:, ::-1], contaminant_LU[:, ::-1]
+
+
+def _average_precision(
+    weights_RL: npt.NDArray[np.integer], normal_LU: npt.NDArray[np.float64], contaminant_LU: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """The formula of ``ScoreHistogram.metrics`` for each resample; not a number where it has no contaminant."""
+    found_RU = weights_RL @ contaminant_LU
+    hits_RU = np.cumsum(found_RU, axis=1)
+    all_RU = hits_RU + np.cumsum(weights_RL @ normal_LU, axis=1)
+    with np.errstate(invalid="ignore"):
+        precision: npt.NDArray[np.float64] = np.nansum(found_RU * (hits_RU / all_RU), axis=1) / hits_RU[:, -1]
+    return precision
