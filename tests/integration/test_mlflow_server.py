@@ -10,7 +10,7 @@ from scrapray.registry import Registry
 from scrapray.storage import Storage, join
 from tests.fixtures.tracking import PASSWORD, USER, make_bundle, signed_in
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from scrapray.audit.rehearsal import adjust_bundle, rehearse
 from scrapray.imagery.scenes import SceneSettings
 from scrapray.segmenter.bundle import load_bundle
 
-pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("engine"), pytest.mark.timeout(600)]
 
 SCENE = SceneSettings(width_px=320, height_px=180, num_parts=12, contamination_frac=0.01)
 

@@ -125,6 +125,7 @@ def test_training_ends_with_the_best_checkpoint_and_its_figures(tmp_path: Path, 
     assert 0 < finetuned.metrics["validation/any/aupro"] <= 1
 
 
+@pytest.mark.slow
 def test_two_workers_train_as_one_with_the_same_batch(tmp_path: Path, config: FinetuneConfig) -> None:
     one = train(tmp_path / "one", config)
     two = train(tmp_path / "two", workers(config, 2))
@@ -134,6 +135,7 @@ def test_two_workers_train_as_one_with_the_same_batch(tmp_path: Path, config: Fi
         torch.testing.assert_close(value, expected[name], rtol=0.05, atol=2e-3, msg=name)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path, config: FinetuneConfig) -> None:
     whole = train(tmp_path / "whole", workers(config, 2))
     journal = Journal(tmp_path / "cut.jsonl", die_at_step=4)
@@ -145,7 +147,8 @@ def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path, config: Finetune
         torch.testing.assert_close(value, expected[name], rtol=0, atol=0, msg=name)
 
 
-def test_workers_that_die_again_and_again_end_the_training_with_a_word(tmp_path: Path, config: FinetuneConfig) -> None:
+@pytest.mark.slow
+def test_a_training_that_diverges_ends_with_a_word(tmp_path: Path, config: FinetuneConfig) -> None:
     diverging = replace(config, optim=OptimConfig(lr_vision=1e30, lr_prompt=1e30, lr_msm=1e30, warmup_steps=0))
     with pytest.raises(ModelError, match="diverged"):
         train(tmp_path, workers(diverging, 1, max_failures=0))
