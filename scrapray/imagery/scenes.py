@@ -195,7 +195,7 @@ suffixes = [".jpg"]
 [cameras."{CAMERA_ID}"]
 bed_polygon_px = [{corners}]
 
-# The demo bundle reads tiles of 256 px, for which the default of 64 px would be much.
+# Less than the default, so that there are fewer tiles and a laptop is done sooner.
 [segment]
 overlap_px = 32
 
