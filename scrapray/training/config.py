@@ -5,7 +5,7 @@ augmentation.
 """
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
@@ -14,8 +14,6 @@ from scrapray.imagery.augmentation import AugmentConfig
 from scrapray.segmenter.losses import LossConfig
 from scrapray.segmenter.model import SegmenterConfig
 from scrapray.segmenter.step import OptimConfig
-
-Strategy = Literal["ddp", "fsdp"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +78,6 @@ class WorkersConfig:
         gpus_per_worker: 0 trains on CPUs.
         cpus_per_worker: For the worker and its loaders.
         loaders: Processes of each worker that read and vary tiles; 0 does it in the worker itself.
-        strategy: ``ddp`` holds the whole segmenter in each worker, ``fsdp`` a share of it (FSDP2).
         max_failures: Times that training goes on from its last checkpoint after losing a worker.
     """
 
@@ -91,7 +88,6 @@ class WorkersConfig:
     gpus_per_worker: float = 1.0
     cpus_per_worker: int = 4
     loaders: int = 2
-    strategy: Strategy = "ddp"
     max_failures: int = 3
 
     def __post_init__(self) -> None:
