@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import pytest
+
+from scrapray.config import read_settings
+from scrapray.errors import ConfigurationError
+from scrapray.training.config import FinetuneConfig
+
+
+def read(folder: Path, text: str) -> FinetuneConfig:
+    path = folder / "finetune.toml"
+    path.write_text(text)
+    return read_settings(path, FinetuneConfig)
+
+
+def test_an_empty_file_is_the_papers_recipe(tmp_path: Path) -> None:
+    config = read(tmp_path, "")
+    assert config == FinetuneConfig()
+    assert (config.start.clip, config.segmenter.input_px) == ("ViT-L-14-336-quickgelu", 518)
+    assert (config.training.epochs, config.training.batch_size, config.optim.lr_vision) == (15, 4, 1e-5)
+
+
+def test_every_section_is_read(tmp_path: Path) -> None:
+    config = read(
+        tmp_path,
+        """
+        [segmenter]
+        stages = [1, 2]
+        msm_stage_weights = [0.5, 0.5]
+        [loss]
+        dice_classes = "present"
+        [optim]
+        lr_prompt = 1e-3
+        [augment]
+        scale = [0.8, 1.2]
+        [workers]
+        min = 1
+        max = 4
+        """,
+    )
+    assert config.segmenter.stages == (1, 2)
+    assert (config.loss.dice_classes, config.optim.lr_prompt) == ("present", 1e-3)
+    assert (config.augment.scale, config.workers.max) == ((0.8, 1.2), 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[segmenter]\ninput = 518", "segmenter.input"),
+        ("[optim]\nlr = 1", "optim.lr"),
+        ("[workers]\nmax = 5", "each worker needs at least one tile"),
+        ("[workers]\nmin = 3\nmax = 2", "min is 3 and max 2"),
+        ("[training]\nepochs = 0", "epochs is 0"),
+        ("[augment]\nlight = 2.0", "light is 2.0"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name_and_file(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"finetune.toml: .*{message}"):
+        read(tmp_path, text)
