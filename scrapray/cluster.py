@@ -63,10 +63,10 @@ def join(*, what: str, bundles: Sequence[Mapping[str, float]], mend: str, wait_s
                 logging_level=logging.ERROR,
                 log_to_driver=False,
             )
-    if _is_short_of(needed) and wait_s:
-        _wait_for_nodes(bundles, needed, wait_s)
-    available: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    if _is_short_of(needed):
+    available = _resources()
+    if _is_less(available, needed) and wait_s:
+        available = _wait_for_nodes(bundles, needed, wait_s)
+    if _is_less(available, needed):
         raise ConfigurationError(
             f"{what} needs {needed['CPU']:g} CPUs and {needed['GPU']:g} GPUs at once, the Ray cluster has "
             f"{available.get('CPU', 0):g} and {available.get('GPU', 0):g}; {mend}"
@@ -74,18 +74,25 @@ def join(*, what: str, bundles: Sequence[Mapping[str, float]], mend: str, wait_s
     return available
 
 
-def _is_short_of(needed: Mapping[str, float]) -> bool:
-    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return any(there.get(name, 0) < amount for name, amount in needed.items())
+def _resources() -> dict[str, float]:
+    available: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return available
 
 
-def _wait_for_nodes(bundles: Sequence[Mapping[str, float]], needed: Mapping[str, float], wait_s: float) -> None:
-    """Ask the cluster's autoscaler for what all stages need; back when it is there or the time is up."""
+def _is_less(available: Mapping[str, float], needed: Mapping[str, float]) -> bool:
+    return any(available.get(name, 0) < amount for name, amount in needed.items())
+
+
+def _wait_for_nodes(
+    bundles: Sequence[Mapping[str, float]], needed: Mapping[str, float], wait_s: float
+) -> dict[str, float]:
+    """Ask the cluster's autoscaler for what all stages need; what it has when that is there or the time is up."""
     give_up_at = time.monotonic() + wait_s
     request_resources(bundles=[dict(bundle) for bundle in bundles])
     try:
-        while _is_short_of(needed) and time.monotonic() < give_up_at:
+        while _is_less(available := _resources(), needed) and time.monotonic() < give_up_at:
             time.sleep(_LOOK_AGAIN_S)
+        return available
     finally:
         request_resources(bundles=[])  # one that stands keeps idle nodes for ever; from here on the work does
 

@@ -71,3 +71,8 @@ class StorageError(ScraprayError):
     def __init__(self, message: str, reason: str = "failed") -> None:
         super().__init__(message)
         self.reason = reason
+
+    @property
+    def is_of_one_object(self) -> bool:
+        """Whether it may say something of this object alone, and nothing of those beside it."""
+        return self.reason in ("missing", "forbidden")

@@ -23,7 +23,7 @@ from scrapray.storage import Storage, join
 FOOTER_KEY = b"scrapray"
 _NAMED = {
     "manifest": schema.MANIFEST,
-    "todo": schema.TODO,
+    "todo": schema.WORK_LIST,
     "results": schema.RESULTS,
     "test_statistics": schema.TEST_STATISTICS,
     **schema.PUBLISHED,

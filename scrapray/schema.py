@@ -43,7 +43,7 @@ MANIFEST = pa.schema([*_IDENTITY, *_REJECTION, pa.field("duplicate_of", pa.strin
 """One row per archived object. ``load_source`` is ``key``, ``gate_log`` or ``time_gap``; a row that cannot be
 audited has ``reject_stage`` = ``manifest`` and a reason; ``duplicate_of`` names the frame that it repeats."""
 
-TODO = pa.schema([MANIFEST.field(name) for name in ("frame_id", "uri", "camera_id")])
+WORK_LIST = pa.schema([MANIFEST.field(name) for name in ("frame_id", "uri", "camera_id")])
 """What workers are told of the frames that they are to segment."""
 
 CLASS_AREA = pa.struct(

@@ -15,8 +15,6 @@ FETCHED = pa.schema(
 )
 """What goes from the tasks to the actors: the file as it was archived, 2 MB for a frame that decodes to 25 MB."""
 
-_FAULTS_OF_ONE_FRAME = ("missing", "forbidden")
-
 
 def fetch(batch: pa.Table, archive_uri: str, storage: Storage) -> pa.Table:
     """Read the bytes of frames: rows with ``frame_id``, ``uri`` and ``camera_id`` become ``FETCHED``.
@@ -47,7 +45,7 @@ def _fetch_one(uri: str, archive_uri: str, storage: Storage) -> tuple[bytes | No
     try:
         return storage.read_bytes(uri), None
     except StorageError as error:
-        if error.reason not in _FAULTS_OF_ONE_FRAME:
+        if not error.is_of_one_object:
             raise
         if not next(storage.list_pages(archive_uri), None):
             raise StorageError(

@@ -31,7 +31,7 @@ from scrapray.audit.fetch import fetch
 from scrapray.audit.ledger import Ledger, Progress
 from scrapray.config import AuditConfig, ResourcesConfig
 from scrapray.lake import write_table
-from scrapray.schema import TODO
+from scrapray.schema import WORK_LIST
 from scrapray.segmenter.bundle import BundleCard
 from scrapray.storage import Storage, common_folder, join
 
@@ -79,12 +79,12 @@ def segment_frames(
     """
     started_s = time.monotonic()
     classes_of(card, config.segment)
-    todo = manifest.filter(pc.is_null(manifest["reject_stage"])).select(TODO.names)
+    todo = manifest.filter(pc.is_null(manifest["reject_stage"])).select(WORK_LIST.names)
     ledger = Ledger(_checkpoint_uri(work_uri), storage, todo["frame_id"])
     num_done_before = ledger.num_done()
     if num_done_before < ledger.num_total:
         connect(config.resources)
-        write_table(todo, TODO, _todo_uri(work_uri), storage)
+        write_table(todo, WORK_LIST, _todo_uri(work_uri), storage)
         with (
             ledger.reported(progress),
             cluster.own_errors(work_uri, storage),

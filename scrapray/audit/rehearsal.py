@@ -19,7 +19,7 @@ from scrapray.audit.nightly import run_audit
 from scrapray.config import AuditConfig, read_config
 from scrapray.imagery.scenes import SceneSettings, draw_archive
 from scrapray.lake import read_partition
-from scrapray.segmenter.bundle import BundleCard, read_card
+from scrapray.segmenter.bundle import BundleCard, read_card, write_card
 from scrapray.statistics.contamination import calibrate_areas
 from scrapray.statistics.thresholds import choose_thresholds
 from scrapray.storage import Storage
@@ -129,7 +129,7 @@ def adjust_bundle(
     )
     clean = [load.peaks_FK for load in rehearsed() if load.largest_px == 0]
     card = replace(read_card(bundle_dir), thresholds=choose_thresholds(clean, max_flagged_frac))
-    (bundle_dir / "card.json").write_text(card.to_json(), encoding="utf-8")
+    write_card(bundle_dir, card)
     return calibrate_bundle(bundle_dir, rehearsed())
 
 
@@ -148,7 +148,7 @@ def calibrate_bundle(folder: Path, loads: Sequence[RehearsedLoad]) -> BundleCard
     )
     card = read_card(folder)
     card = replace(card, metrics={**card.metrics, "area_calibration": calibration.as_dict()})
-    (folder / "card.json").write_text(card.to_json(), encoding="utf-8")
+    write_card(folder, card)
     return card
 
 

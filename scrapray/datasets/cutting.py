@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from scrapray.datasets.annotations import AnnotatedFrame, Skipped
 from scrapray.datasets.painting import Painting, paint_mask_file, paint_regions
-from scrapray.datasets.split import Split, unit_of
+from scrapray.datasets.split import Split, place_of, unit_of
 from scrapray.errors import FrameError
 from scrapray.imagery.bed import Polygon, bed_mask, touches
 from scrapray.imagery.decode import decode_frame
@@ -101,7 +101,7 @@ class TileCutter:
         for x0, y0, x1, y1 in boxes_N4.tolist():
             tile_id = f"{frame_id}-{x0}-{y0}"
             tile_class_HW = class_HW[y0:y1, x0:x1]
-            if split == "train" and not tile_class_HW.any() and _chance_of(tile_id) >= self.clean_share:
+            if split == "train" and not tile_class_HW.any() and place_of(tile_id) >= self.clean_share:
                 continue
             image, mask = encode_png(pixels_HW3[y0:y1, x0:x1]), encode_png(tile_class_HW)
             yield {
@@ -112,8 +112,3 @@ class TileCutter:
                 "image": image,
                 "mask": mask,
             }
-
-
-def _chance_of(tile_id: str) -> float:
-    """A number from 0 to 1 that is the tile's own."""
-    return int.from_bytes(hashlib.sha256(tile_id.encode()).digest()[:8], "big") / 2**64

@@ -21,7 +21,6 @@ from scrapray.lake import read_table, write_table
 from scrapray.schema import PARTS, SKIPPED, TILE_MANIFEST, TILES
 from scrapray.storage import Storage, join
 
-_FAULTS_OF_ONE_FRAME = ("missing", "forbidden")
 WRITTEN = pa.schema([PARTS.field("part"), pa.field("num_frames", pa.int64(), nullable=False)])
 
 
@@ -110,7 +109,7 @@ class PartWriter:
         try:
             return self.storage.read_bytes(uri)
         except StorageError as error:
-            if error.reason not in _FAULTS_OF_ONE_FRAME:
+            if not error.is_of_one_object:
                 raise
             raise FrameError(stage, error.reason) from error
 

@@ -4,7 +4,6 @@ import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -115,10 +114,7 @@ class SplitTiles:
             return Path(uri)
         path = self._cache / part
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_name(f".{uuid4().hex}")
-            unfinished.write_bytes(self._storage.read_bytes(uri))
-            unfinished.replace(path)
+            self._storage.copy(uri, str(path))
         return path
 
 

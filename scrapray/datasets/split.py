@@ -56,13 +56,17 @@ def split_of(
     for split, first, last in fixed:
         if frame.date is not None and first <= frame.date <= last:
             return split
-    digest = hashlib.sha256(json.dumps([seed, *unit_of(frame)]).encode()).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
+    place = place_of(json.dumps([seed, *unit_of(frame)]))
     for split in SPLITS[:-1]:
         place -= shares[split]
         if place < 0:
             return split
     return SPLITS[-1]
+
+
+def place_of(name: str) -> float:
+    """A number from 0 to 1 that is the name's own, whatever else there is."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
 
 
 def refuse_leaks(frames: pa.Table, what: str) -> None:

@@ -215,8 +215,13 @@ def save_bundle(
     }
     save_file(state, folder / _WEIGHTS)
     card = replace(card, weights_sha256=sha256_of_file(folder / _WEIGHTS))
-    (folder / CARD).write_text(card.to_json(), encoding="utf-8")
+    write_card(folder, card)
     return card
+
+
+def write_card(folder: Path, card: BundleCard) -> None:
+    """Write the card of a bundle, in place of the one that is there."""
+    (folder / CARD).write_text(card.to_json(), encoding="utf-8")
 
 
 def read_card(folder: Path) -> BundleCard:

@@ -24,12 +24,14 @@ from scipy import ndimage
 from scrapray.imagery.augmentation import AugmentConfig, augment
 from scrapray.imagery.components import Component, find_components
 from scrapray.labels import SCRAP_CONTAMINANTS
-from scrapray.segmenter.bundle import BundleCard, load_bundle, save_bundle
+from scrapray.segmenter.bundle import BundleCard, load_bundle, save_bundle, write_card
 from scrapray.segmenter.checkpoint import steps_done
 from scrapray.segmenter.fit import FitConfig, FitProgress, TilePair, fit
-from scrapray.segmenter.measure import MIN_AREA_PX, STRIDE_PX, count, score_tiles
+from scrapray.segmenter.losses import tiles_per_class
+from scrapray.segmenter.measure import STRIDE_PX, Figures, score_tiles
 from scrapray.segmenter.model import Segmenter, SegmenterConfig, build_segmenter
 
+MIN_AREA_PX = 100
 OBJECT_BANDS_PX = (15, 30, 60, 120)
 """Lower ends of the bands of length by which recall of objects is told."""
 
@@ -89,9 +91,8 @@ class Tiles:
 
     def count_per_class(self) -> list[int]:
         """Tiles that show each class; steel counts where nothing else does."""
-        shown = [np.unique(classes_HW[::4, ::4]) for chunk in self.classes for classes_HW in chunk]
-        normal = sum(len(found) == 1 for found in shown)
-        return [normal, *(sum(k in found for found in shown) for k in range(1, 1 + len(_NAMES)))]
+        seen = (classes_HW[::STRIDE_PX, ::STRIDE_PX] for chunk in self.classes for classes_HW in chunk)
+        return tiles_per_class(np.stack([np.bincount(classes.ravel(), minlength=1 + len(_NAMES)) for classes in seen]))
 
 
 def keep_tiles(
@@ -196,7 +197,7 @@ def measure_at_thresholds(bundle_dir: Path, test: Tiles) -> BundleCard:
     bundle = load_bundle(bundle_dir)
     found = measure(score_all(bundle.model, test), test, bundle.card.thresholds)
     card = replace(bundle.card, metrics={**bundle.card.metrics, "finetuned": found})
-    (bundle_dir / "card.json").write_text(card.to_json(), encoding="utf-8")
+    write_card(bundle_dir, card)
     return card
 
 
@@ -257,7 +258,7 @@ def measure(
     """Figures for a card: pixels of each contaminant and of all together; with thresholds, also components."""
     ends = np.cumsum([len(chunk) for chunk in tiles.classes])
     chunks = zip(np.split(scores_NCHW, ends[:-1]), tiles.classes, strict=True)
-    histograms = reduce(add, (count(scores, classes, _NAMES) for scores, classes in chunks)).histograms
+    histograms = reduce(add, (Figures.of(scores, classes, _NAMES) for scores, classes in chunks)).histograms
     pixels = {name: asdict(histogram.metrics()) for name, histogram in histograms.items()}
     if thresholds_K is None:
         return {"pixels": pixels}

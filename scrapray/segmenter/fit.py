@@ -106,7 +106,7 @@ def fit(
     step = load_checkpoint(checkpoint, segmenter, optimizer) if checkpoint else 0
     weights_C = _class_weights(segmenter, tiles_per_class, config)
     loss_px = config.loss_px or segmenter.config.input_px
-    meter = _Meter()
+    meter = Meter()
     segmenter.train()
     optimizer.train()
     num_left = None if config.max_steps is None else max(0, config.max_steps - step)
@@ -141,7 +141,7 @@ def fit(
     return step
 
 
-class _Meter:
+class Meter:
     """Seconds since the start, and the step reports since the last look."""
 
     def __init__(self) -> None:
@@ -151,13 +151,16 @@ class _Meter:
 
     @property
     def seconds(self) -> float:
+        """Since the start."""
         return time.monotonic() - self._began
 
     def add(self, report: StepReport, *, num_tiles: int) -> None:
+        """Note a step."""
         self._reports.append(report)
         self._num_tiles += num_tiles
 
     def take(self, step: int) -> FitProgress:
+        """Means and rate since the last look, which this is from now on."""
         now = time.monotonic()
         mean = StepReport(*np.mean([astuple(report) for report in self._reports], axis=0).tolist())
         progress = FitProgress(step, now - self._began, self._num_tiles / (now - self._looked), mean)

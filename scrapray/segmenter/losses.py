@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import ConfigDict
 from torch import Tensor
 from torch.nn import functional as F
@@ -78,6 +80,18 @@ def class_balanced_weights(counts_C: Sequence[int], beta: float) -> Tensor:
     counts = torch.tensor(counts_C, dtype=torch.float64)
     inverse_effective = (1 - beta) / (1 - beta**counts)
     return (inverse_effective * len(counts_C) / inverse_effective.sum()).float()
+
+
+def tiles_per_class(class_px_NC: NDArray[np.integer]) -> list[int]:
+    """Tiles that show each class; steel counts where nothing else is shown.
+
+    Args:
+        class_px_NC: Pixels of each class in each tile; class 0 is steel.
+    """
+    shown_NC = class_px_NC > 0
+    shown_NC[:, 0] = ~shown_NC[:, 1:].any(axis=1)
+    counts: list[int] = shown_NC.sum(axis=0).tolist()
+    return counts
 
 
 def focal(maps_SNCHW: Tensor, labels_NHW: Tensor, weights_C: Tensor, gamma: float) -> Tensor:

@@ -44,7 +44,6 @@ class TrainingConfig:
         autocast: Run the vision tower in bf16.
         seed: Of everything that is random.
         checkpoint_every_steps: Between two checkpoints; each epoch ends with one too.
-        max_flagged_frac: Share of clean validation loads that each class may flag wrongly; sets the thresholds.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -57,15 +56,10 @@ class TrainingConfig:
     autocast: bool = True
     seed: int = 0
     checkpoint_every_steps: int = 500
-    max_flagged_frac: float = 0.05
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "tiles_per_pass", "checkpoint_every_steps"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be 1 or more")
-        require(
-            0 <= self.max_flagged_frac < 1,
-            f"max_flagged_frac is {self.max_flagged_frac}, must be 0 or more and below 1",
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

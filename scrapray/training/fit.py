@@ -1,6 +1,6 @@
-"""A finetuning from start to bundle: workers on as many nodes as there are, and what the best of them becomes.
+"""A finetuning from start to its best checkpoint, with workers on as many nodes as there are.
 
-    dataset -> [workers: step, checkpoint, validation] -> best checkpoint -> thresholds -> bundle
+    tiles -> [workers: step, checkpoint, validation] -> best checkpoint
 
 <runs>/<name>/     Ray Train's folder: checkpoints and how far training came; the same name goes on from there
 """

@@ -5,24 +5,25 @@ made of averaged weights, and end each epoch.
 """
 
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import ray.train
 import ray.train.torch
 import schedulefree
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import nn
 
 from scrapray.labels import Contaminant
 from scrapray.segmenter.checkpoint import load_checkpoint, save_checkpoint
-from scrapray.segmenter.fit import TilePair
-from scrapray.segmenter.losses import class_balanced_weights
-from scrapray.segmenter.measure import ANY, Figures, count, score_tiles
+from scrapray.segmenter.fit import Meter, TilePair
+from scrapray.segmenter.losses import class_balanced_weights, tiles_per_class
+from scrapray.segmenter.measure import ANY, Figures, score_tiles
 from scrapray.segmenter.model import Segmenter, build_segmenter
 from scrapray.segmenter.step import StepReport, evaluation_mode, make_batch, make_optimizer, train_step
 from scrapray.training.config import FinetuneConfig
@@ -33,6 +34,7 @@ CHECKPOINT = "checkpoint.pt"
 SCORE = "validation_average_precision"
 """Metric by which checkpoints are kept; below 0 where nothing was validated."""
 _REPORT_EVERY_STEPS = 20
+_COUNTED_AT_ONCE = 64
 
 Watch = Callable[[int, Mapping[str, float]], None]
 """Takes the step and figures by name."""
@@ -85,11 +87,10 @@ class _Worker:
         self.module: nn.Module = ray.train.torch.prepare_model(self.segmenter)
         self.optimizer = make_optimizer(self.segmenter, self.config.optim)
         self.first_step = _resume(self.segmenter, self.optimizer)
-        self.weights_C = class_balanced_weights(_tiles_per_class(task.train.class_px_NC), self.config.loss.beta).to(
+        self.weights_C = class_balanced_weights(tiles_per_class(task.train.class_px_NC), self.config.loss.beta).to(
             self.device
         )
-        self._reports: list[StepReport] = []
-        self._num_tiles, self._looked = 0, time.monotonic()
+        self._meter = Meter()
         self.module.train()
         self.optimizer.train()
 
@@ -129,13 +130,11 @@ class _Worker:
 
     def note(self, step: int, report: StepReport, num_tiles: int) -> None:
         """Keep what a step saw, and tell the mean of the last ones now and then."""
-        self._reports.append(report)
-        self._num_tiles += num_tiles
+        self._meter.add(report, num_tiles=num_tiles)
         if step % _REPORT_EVERY_STEPS == 0:
-            seconds = time.monotonic() - self._looked
-            means = StepReport(*np.mean([astuple(each) for each in self._reports], axis=0).tolist())
-            self._tell(step, {**asdict(means), "tiles_per_s": self._num_tiles * self.num_workers / seconds})
-            self._reports, self._num_tiles, self._looked = [], 0, time.monotonic()
+            progress = self._meter.take(step)
+            tiles_per_s = progress.tiles_per_second * self.num_workers
+            self._tell(step, {**asdict(progress.mean), "tiles_per_s": tiles_per_s})
 
     def end_epoch(self, step: int) -> None:
         """Validate, tell, and save."""
@@ -161,17 +160,19 @@ class _Worker:
             ray.train.report({"step": step, "epoch": epoch, **metrics}, checkpoint=checkpoint)
 
     def _measure(self) -> Figures:
-        """This worker's part of the validation tiles."""
+        """This worker's part of the validation tiles, counted some at a time: a histogram has millions of bins."""
         split, names = self.task.validation, [contaminant.name for contaminant in self.task.classes]
-        figures = count(np.zeros((0, 1 + len(names), 1, 1), np.float32), np.zeros((0, 1, 1), np.uint8), names)
-        for place in range(self.rank, len(split), self.num_workers):
-            tile_HW3, class_HW = split[place]
-            scores_NCHW = score_tiles(
-                self.segmenter, tile_HW3[None], device=self.device, autocast=self.config.training.autocast
-            )
-            frame = (split.load_ids[place], split.frame_ids[place])
-            figures += count(scores_NCHW, class_HW[None], names, [frame])
+        places = range(self.rank, len(split), self.num_workers)
+        figures = Figures.empty(names)
+        for first in range(0, len(places), _COUNTED_AT_ONCE):
+            pairs = [split[place] for place in places[first : first + _COUNTED_AT_ONCE]]
+            scores_NCHW = [self._score(tile_HW3) for tile_HW3, _ in pairs]
+            figures += Figures.of(np.concatenate(scores_NCHW), np.stack([class_HW for _, class_HW in pairs]), names)
         return figures
+
+    def _score(self, tile_HW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+        autocast = self.config.training.autocast
+        return score_tiles(self.segmenter, tile_HW3[None], device=self.device, autocast=autocast)
 
     def _tell(self, step: int, figures: Mapping[str, float]) -> None:
         if self.rank == 0:
@@ -187,20 +188,10 @@ def _resume(segmenter: Segmenter, optimizer: schedulefree.AdamWScheduleFree) -> 
         return load_checkpoint(Path(folder, CHECKPOINT), segmenter, optimizer)
 
 
-def _tiles_per_class(class_px_NC: Any) -> list[int]:
-    """Tiles that show each class; steel counts where nothing else is shown."""
-    shown_NC = class_px_NC > 0
-    shown_NC[:, 0] = ~shown_NC[:, 1:].any(axis=1)
-    return [int(num) for num in shown_NC.sum(axis=0)]
-
-
 def _sum_over_workers(figures: Figures) -> Figures:
     """What all workers counted."""
     if not dist.is_initialized():
         return figures
     gathered: list[Figures] = [figures] * dist.get_world_size()
     dist.all_gather_object(gathered, figures)
-    total = gathered[0]
-    for other in gathered[1:]:
-        total += other
-    return total
+    return reduce(add, gathered)

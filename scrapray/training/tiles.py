@@ -3,7 +3,7 @@
 Legend: N tiles, C classes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -22,13 +22,9 @@ class TileSplit(Protocol):
 
     Attributes:
         class_px_NC: Pixels of each class in each tile; class 0 is steel.
-        frame_ids: Frame of each tile.
-        load_ids: Load of each tile.
     """
 
     class_px_NC: NDArray[np.int64]
-    frame_ids: Sequence[str]
-    load_ids: Sequence[str]
 
     def __len__(self) -> int: ...
 

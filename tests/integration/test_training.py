@@ -33,8 +33,6 @@ class Squares:
     def __init__(self, num: int, seed: int) -> None:
         self._pairs = [self._draw(np.random.default_rng((seed, place)), place) for place in range(num)]
         self.class_px_NC = np.array([np.bincount(class_HW.ravel(), minlength=4) for _, class_HW in self._pairs])
-        self.frame_ids = [f"frame-{place // 2}" for place in range(num)]
-        self.load_ids = [f"load-{place // 4}" for place in range(num)]
 
     @staticmethod
     def _draw(rng: np.random.Generator, place: int) -> TilePair:
