@@ -42,8 +42,9 @@ app = typer.Typer(
     help="""Nightly audit of archived frames of steel scrap: which loads hold motors, cables or spray cans.
 
     The main path: [bold]index[/] an archive into a manifest, [bold]audit[/] the manifest into tables.
-    Ask [bold]doctor[/] before the first night; [bold]draw[/] makes an archive to try it on;
-    [bold]models[/] says which segmenter is in production.
+    Ask [bold]doctor[/] before the first night; [bold]draw[/] makes an archive to try it on.
+    A better segmenter: [bold]prepare[/] annotated frames, [bold]train[/] on them; [bold]models[/] says which one is
+    in production, and promotes.
 
     Exit codes:
     [bold]0[/] done
@@ -189,6 +190,42 @@ def prepare(
     with progress("frames cut") as report:
         summary = prepare_dataset(annotations, frames, dataset, config=settings, command=command, progress=report)
     typer.echo(str(summary))
+
+
+@app.command()
+def train(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="What [bold]scrapray prepare[/] wrote.")],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Settings of the training (TOML); every key is in docs/training.md.")
+    ] = None,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Named settings, under those of the file; given twice, one over the other: paper, split, demo, and "
+            "frozen, no-msm, scales-5-11, scales-7-13."
+        ),
+    ] = None,
+    runs: Annotated[
+        str, typer.Option(help="Folder or URI for checkpoints and bundles; on a cluster one that all nodes reach.")
+    ] = "runs/training",
+) -> None:
+    """Finetune a segmenter on a dataset and register it as the candidate.
+
+    Without any settings it trains as the paper does: ViT-L/14@336 at 518 px, on one GPU.
+    Runs, curves and models are found on the MLflow server: see [bold]scrapray models --help[/].
+    Killed in the middle? Give the same command again: it goes on from the last checkpoint.
+
+    Example: [bold]scrapray train s3://datasets/scrap-7/ --config finetune.toml --runs s3://datasets/runs/[/]
+    """
+    from scrapray.screen import print_training, progress
+    from scrapray.training.produce import train_model
+    from scrapray.training.profiles import read_finetune
+
+    settings = read_finetune(config, profile or ())
+    typer.echo("Starting Ray and its workers, and loading the model; this takes some seconds.", err=True)
+    with progress("steps") as report:
+        summary = train_model(dataset, runs, config=settings, progress=report)
+    print_training(summary)
 
 
 @app.command()

@@ -363,18 +363,40 @@ def read_settings(path: Path, kind: type[_Settings]) -> _Settings:
         ConfigurationError: The file is missing, is not TOML, or holds an unknown key or a value out of range; the
             message names the file, the key and the mend.
     """
+    return settings_of(read_toml(path), kind, source=str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The plain values of a file of settings.
+
+    Raises:
+        ConfigurationError: The file is missing or is not TOML.
+    """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigurationError(f"{path}: no such configuration file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: not readable as TOML: {error}") from error
+
+
+def settings_of(values: Mapping[str, Any], kind: type[_Settings], *, source: str) -> _Settings:
+    """Plain values as one dataclass of sections.
+
+    Args:
+        values: Section by section.
+        kind: The dataclass.
+        source: Where they come from, for messages.
+
+    Raises:
+        ConfigurationError: An unknown key or a value out of range; the message names source, key and mend.
+    """
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
-        raise ConfigurationError(f"{path}: " + "; ".join(map(_explain, error.errors()))) from error
+        raise ConfigurationError(f"{source}: " + "; ".join(map(_explain, error.errors()))) from error
     except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+        raise ConfigurationError(f"{source}: {error}") from error
 
 
 def _explain(fault: Mapping[str, Any]) -> str:

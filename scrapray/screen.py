@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from scrapray.audit.nightly import AuditSummary
     from scrapray.registry import ModelVersion
     from scrapray.statistics.promotion import Comparison
+    from scrapray.training.produce import TrainingSummary
 
 PLAIN_LINE_EVERY_S = 10.0
 MAX_LOADS_SHOWN = 30
@@ -182,6 +183,39 @@ def print_comparison(comparison: "Comparison", console: Console | None = None) -
     )
     for fault in comparison.faults or ("nothing speaks against the candidate",):
         console.print(Text(fault, style="red" if comparison.faults else "green"), soft_wrap=True)
+
+
+def print_training(summary: "TrainingSummary", console: Console | None = None) -> None:
+    """Print what a training reached, where it is, and what to do with it."""
+    console = console or Console()
+    table = _table("Pixel figures, chance in brackets")
+    table.add_column("class")
+    for name in ("AP on validation", "AP on test", "AUROC on test", "F1-max on test", "threshold"):
+        table.add_column(name, justify="right")
+    for name, test in summary.test.items():
+        threshold = summary.thresholds.get(name)
+        validation = summary.validation[name]
+        table.add_row(
+            Text(name),
+            *(_with_chance(figures["average_precision"], figures["prevalence"]) for figures in (validation, test)),
+            *("-" if (figure := test[key]) is None else f"{figure:.3f}" for key in ("auroc", "f1_max")),
+            "-" if threshold is None else f"{threshold:.3f}",
+        )
+    console.print(table)
+    lines = {
+        "Run": f"{summary.name}, step {summary.steps} of {summary.num_steps} was best, {summary.seconds:.0f} s",
+        "Bundle": summary.bundle_uri,
+        "Model": f"{summary.model_uri}, the candidate"
+        if summary.model_uri
+        else "not registered yet, since the server does not take it now; the next run sends it",
+        "Next": "scrapray models compare candidate champion; scrapray models promote candidate",
+    }
+    for name, words in lines.items():
+        console.print(Text(f"{name:7}", style="bold") + Text(words), soft_wrap=True)
+
+
+def _with_chance(figure: float | None, chance: float | None) -> str:
+    return "-" if figure is None else f"{figure:.4f} ({chance:.4f})"
 
 
 def query_line(loads_uri: str) -> str:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scrapray import schema
+from scrapray.config import sha256_of
 from scrapray.datasets.card import MANIFEST, DatasetCard, read_card
 from scrapray.datasets.split import Split
 from scrapray.errors import SchemaError
@@ -74,6 +75,7 @@ class SplitTiles:
         tile_ids: Names of the tiles.
         frame_ids: Frame of each tile.
         load_ids: Load of each tile, or what takes its place; unlike in keys, no two loads have the same.
+        sha256: Stands for every pixel and class of these tiles.
     """
 
     def __init__(self, tiles_uri: str, manifest: pa.Table, storage: Storage, cache: Path) -> None:
@@ -86,6 +88,7 @@ class SplitTiles:
         self.tile_ids: list[str] = manifest["tile_id"].to_pylist()
         self.frame_ids: list[str] = manifest["frame_id"].to_pylist()
         self.load_ids: list[str] = manifest["unit"].to_pylist()
+        self.sha256 = sha256_of(sorted(manifest["tile_sha256"].to_pylist()))
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -52,14 +52,7 @@ def load_checkpoint(path: Path, segmenter: Segmenter, optimizer: schedulefree.Ad
     """
     if not path.exists():
         return 0
-    saved = _read(path)
-    classes = [contaminant.name for contaminant in segmenter.classes]
-    if saved["segmenter_config"] != segmenter.config.as_dict() or saved["classes"] != classes:
-        raise ModelError(
-            f"{path}: checkpoint of another segmenter (classes {saved['classes']}, settings "
-            f"{saved['segmenter_config']}); use another path or the same settings"
-        )
-    segmenter.load_state(saved["segmenter"])
+    saved = _load(path, segmenter)
     rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
     try:
         optimizer.load_state_dict(saved["optimizer"])
@@ -68,6 +61,30 @@ def load_checkpoint(path: Path, segmenter: Segmenter, optimizer: schedulefree.Ad
     for group in optimizer.param_groups:
         group["lr"] = rates[group["name"]]
     return int(saved["step"])
+
+
+def load_weights(path: Path, segmenter: Segmenter) -> int:
+    """Take over the averaged weights of a checkpoint, without what further training needs.
+
+    Returns:
+        Steps that it holds.
+
+    Raises:
+        ModelError: The file is not a checkpoint of ours, or one of another segmenter.
+    """
+    return int(_load(path, segmenter)["step"])
+
+
+def _load(path: Path, segmenter: Segmenter) -> dict[str, Any]:
+    saved = _read(path)
+    classes = [contaminant.name for contaminant in segmenter.classes]
+    if saved["segmenter_config"] != segmenter.config.as_dict() or saved["classes"] != classes:
+        raise ModelError(
+            f"{path}: checkpoint of another segmenter (classes {saved['classes']}, settings "
+            f"{saved['segmenter_config']}); use another path or the same settings"
+        )
+    segmenter.load_state(saved["segmenter"])
+    return saved
 
 
 def steps_done(checkpoint: Path) -> int:

@@ -26,10 +26,10 @@ from scrapray.segmenter.model import Segmenter, prepare_tiles
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimConfig:
-    """Schedule-free AdamW with one learning rate for each part of the segmenter.
+    """Schedule-free AdamW with one learning rate for each part of the segmenter; a part whose rate is 0 stays frozen.
 
     Attributes:
-        lr_vision: Of the vision tower; 0 keeps it frozen.
+        lr_vision: Of the vision tower.
         lr_prompt: Of contexts and deep vectors.
         lr_msm: Of the multi-scale mechanism.
         betas: Of Adam.
@@ -50,6 +50,8 @@ class OptimConfig:
         for name in ("lr_vision", "lr_prompt", "lr_msm", "warmup_steps"):
             if getattr(self, name) < 0:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}, must be 0 or more")
+        if not self.lr_vision and not self.lr_prompt and not self.lr_msm:
+            raise ConfigurationError("lr_vision, lr_prompt and lr_msm are all 0, so nothing would be trained")
         if self.clip_norm <= 0:
             raise ConfigurationError(f"clip_norm is {self.clip_norm}, must be above 0")
 
@@ -75,15 +77,16 @@ class StepReport:
 
 
 def make_optimizer(segmenter: Segmenter, config: OptimConfig) -> schedulefree.AdamWScheduleFree:
-    """The optimizer of a segmenter, before it is wrapped for several processes; freezes a tower whose rate is 0."""
+    """The optimizer of a segmenter, before it is wrapped for several processes; freezes parts whose rate is 0."""
     assert segmenter.text is not None, "training needs the text tower; load_for_training puts it back"
-    if not config.lr_vision:
-        segmenter.visual.requires_grad_(False)
     parts = {
         "vision": (segmenter.visual, config.lr_vision),
         "prompt": (segmenter.prompts, config.lr_prompt),
         "msm": (segmenter.msm, config.lr_msm),
     }
+    for part, lr in parts.values():
+        if not lr:
+            part.requires_grad_(False)
     groups = [
         {"name": name, "params": [p for p in part.parameters() if p.requires_grad], "lr": lr}
         for name, (part, lr) in parts.items()

@@ -7,8 +7,8 @@ figures differ by less than 1e-3.
 Shapes: B bins, U those of them that are named.
 """
 
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -94,13 +94,26 @@ class ScoreHistogram:
 
     @classmethod
     def of_bins(
-        cls, bins_U: npt.NDArray[np.integer], normal_U: npt.NDArray[np.int64], contaminant_U: npt.NDArray[np.int64]
+        cls,
+        bins_U: npt.NDArray[np.integer],
+        normal_U: npt.NDArray[np.int64],
+        contaminant_U: npt.NDArray[np.int64],
+        overlap_U: npt.NDArray[np.float64] | None = None,
+        num_regions: int = 0,
     ) -> Self:
-        """Counts of some bins, each named once or oftener; all others are empty. Of regions nothing is known."""
+        """Counts of some bins, each named once or oftener; all others are empty. Regions may stay unknown."""
         whole = cls.empty()
         np.add.at(whole.normal_B, bins_U, normal_U)
         np.add.at(whole.contaminant_B, bins_U, contaminant_U)
-        return whole
+        if overlap_U is not None:
+            np.add.at(whole.overlap_B, bins_U, overlap_U)
+        return replace(whole, num_regions=num_regions)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled without its empty bins: on its way between workers it takes kilobytes, not megabytes."""
+        used = self.used_bins()
+        counts = (self.normal_B[used], self.contaminant_B[used], self.overlap_B[used], self.num_regions)
+        return type(self).of_bins, (used, *counts)
 
     def used_bins(self) -> npt.NDArray[np.int64]:
         """Numbers of the bins that are not empty, from the lowest score upwards."""

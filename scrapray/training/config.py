@@ -1,19 +1,24 @@
-"""Settings of a finetuning, read from one TOML file: ``read_settings(path, FinetuneConfig)``.
+"""Settings of a finetuning, read from one TOML file (see ``profiles.read_finetune``).
 
 The defaults are the scrap paper's: ViT-L/14@336 at 518 px, batches of 4 tiles, 15 epochs, one learning rate, no
 augmentation.
 """
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
-from scrapray.config import STRICT, StorageConfig, require
+import scrapray
+from scrapray.config import STRICT, StorageConfig, require, sha256_of
 from scrapray.imagery.augmentation import AugmentConfig
 from scrapray.segmenter.losses import LossConfig
 from scrapray.segmenter.model import SegmenterConfig
 from scrapray.segmenter.step import OptimConfig
+
+MINIATURE, RANDOM = "miniature", "random"
+"""Names of the CLIP that is shipped with the package, and of weights that are none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,14 +26,22 @@ class StartConfig:
     """``[start]``: the CLIP that finetuning begins from.
 
     Attributes:
-        clip: open_clip's name, or a JSON file in open_clip's layout.
-        weights: ``openai`` or another of open_clip's tags, a local file, or nothing for random weights.
+        clip: open_clip's name, a JSON file in open_clip's layout, or ``miniature`` for the one that is shipped.
+        weights: ``openai`` or another of open_clip's tags, a file, or ``random``; the CLIP that is shipped has its
+            own. Files must be there on all nodes.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     clip: str = "ViT-L-14-336-quickgelu"
-    weights: str | None = "openai"
+    weights: str = "openai"
+
+    def places(self) -> tuple[str, str | None]:
+        """Model and weights as ``build_segmenter`` takes them, on this node."""
+        if self.clip != MINIATURE:
+            return self.clip, None if self.weights == RANDOM else self.weights
+        folder = Path(scrapray.__file__).parent / "bundles" / "miniature-clip"
+        return str(folder / "model.json"), str(folder / "weights.safetensors")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +86,7 @@ class WorkersConfig:
         cpus_per_worker: For the worker and its loaders.
         loaders: Processes of each worker that read and vary tiles; 0 does it in the worker itself.
         max_failures: Times that training goes on from its last checkpoint after losing a worker.
+        wait_for_nodes_s: Given to a cluster that is smaller than ``min`` workers need, to grow.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -83,10 +97,17 @@ class WorkersConfig:
     cpus_per_worker: int = 4
     loaders: int = 2
     max_failures: int = 3
+    wait_for_nodes_s: float = 0.0
 
     def __post_init__(self) -> None:
         require(1 <= self.min <= self.max, f"min is {self.min} and max {self.max}, must be 1 <= min <= max")
-        for name, least in (("gpus_per_worker", 0), ("cpus_per_worker", 1), ("loaders", 0), ("max_failures", 0)):
+        for name, least in (
+            ("gpus_per_worker", 0),
+            ("cpus_per_worker", 1),
+            ("loaders", 0),
+            ("max_failures", 0),
+            ("wait_for_nodes_s", 0),
+        ):
             require(getattr(self, name) >= least, f"{name} is {getattr(self, name)}, must be {least} or more")
 
 
@@ -115,3 +136,7 @@ class FinetuneConfig:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and for the registry."""
         return asdict(self)
+
+    def sha256(self) -> str:
+        """Stands for all that decides what comes out; storage does not, and workers only by rounding."""
+        return sha256_of({name: value for name, value in asdict(self).items() if name not in ("storage", "workers")})

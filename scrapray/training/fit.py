@@ -14,6 +14,7 @@ from ray.train.torch import TorchTrainer
 
 from scrapray.errors import ConfigurationError, ModelError
 from scrapray.storage import Storage
+from scrapray.training.config import WorkersConfig
 from scrapray.training.loop import SCORE, Task, train_worker
 
 _CHECKPOINTS_KEPT = 2
@@ -25,13 +26,21 @@ class Finetuned:
 
     Attributes:
         checkpoint: The one with the best validation average precision.
-        metrics: Of that validation.
-        steps: That it was trained for.
+        last: The last one, with the whole curve.
+        metrics: Of the best one's validation.
+        steps: That the best one was trained for.
     """
 
     checkpoint: ray.train.Checkpoint
+    last: ray.train.Checkpoint
     metrics: Mapping[str, Any]
     steps: int
+
+
+def resources_of(workers: WorkersConfig) -> dict[str, float]:
+    """What one worker takes, by Ray's names."""
+    resources = {"CPU": float(workers.cpus_per_worker)}
+    return resources | {"GPU": workers.gpus_per_worker} if workers.gpus_per_worker else resources
 
 
 def finetune(task: Task, *, name: str, runs_uri: str, storage: Storage) -> Finetuned:
@@ -55,9 +64,6 @@ def finetune(task: Task, *, name: str, runs_uri: str, storage: Storage) -> Finet
         )
     filesystem, path = storage.arrow(runs_uri)
     workers = config.workers
-    resources = {"CPU": float(workers.cpus_per_worker)}
-    if workers.gpus_per_worker:
-        resources["GPU"] = workers.gpus_per_worker
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"task": task},
@@ -65,7 +71,7 @@ def finetune(task: Task, *, name: str, runs_uri: str, storage: Storage) -> Finet
             # Ray's own type leaves out the pair that makes it elastic.
             num_workers=cast(Any, workers.max if workers.min == workers.max else (workers.min, workers.max)),
             use_gpu=workers.gpus_per_worker > 0,
-            resources_per_worker=resources,
+            resources_per_worker=resources_of(workers),
         ),
         run_config=ray.train.RunConfig(
             name=name,
@@ -82,6 +88,9 @@ def finetune(task: Task, *, name: str, runs_uri: str, storage: Storage) -> Finet
     except ray.train.TrainingFailedError as error:
         raise ModelError(f"training {name} failed: {error}; its checkpoints are in {runs_uri}/{name}") from error
     checkpoint = result.get_best_checkpoint(SCORE, "max")
-    assert checkpoint is not None and result.best_checkpoints is not None, "each epoch ends with a checkpoint"
+    last = result.checkpoint
+    assert checkpoint is not None and last is not None and result.best_checkpoints is not None, (
+        "each epoch ends with a checkpoint"
+    )
     metrics = next(values for kept, values in result.best_checkpoints if kept.path == checkpoint.path)
-    return Finetuned(checkpoint=checkpoint, metrics=metrics, steps=int(metrics["step"]))
+    return Finetuned(checkpoint=checkpoint, last=last, metrics=metrics, steps=int(metrics["step"]))

@@ -4,8 +4,9 @@ All workers hold the same segmenter and take the same steps; each shows its own 
 made of averaged weights, and end each epoch.
 """
 
+import json
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
 from operator import add
@@ -15,8 +16,8 @@ import numpy as np
 import ray.train
 import ray.train.torch
 import schedulefree
+import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import nn
 
 from scrapray.labels import Contaminant
@@ -30,7 +31,8 @@ from scrapray.training.config import FinetuneConfig
 from scrapray.training.order import balanced_chances, shares
 from scrapray.training.tiles import ShownTiles, TileSplit, load_steps
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, CURVE = "checkpoint.pt", "curve.json"
+"""Files of a checkpoint: weights and optimizer, and all figures told until then, step by step."""
 SCORE = "validation_average_precision"
 """Metric by which checkpoints are kept; below 0 where nothing was validated."""
 _REPORT_EVERY_STEPS = 20
@@ -80,13 +82,10 @@ class _Worker:
         self.rank, self.num_workers = context.get_world_rank(), context.get_world_size()
         self.device = ray.train.torch.get_device()
         self.steps_per_epoch = len(task.train) // self.config.training.batch_size
-        start, training = self.config.start, self.config.training
-        self.segmenter = build_segmenter(
-            self.config.segmenter, task.classes, model=start.clip, weights=start.weights, seed=training.seed
-        )
-        self.module: nn.Module = ray.train.torch.prepare_model(self.segmenter)
+        self.segmenter = new_segmenter(self.config, task.classes)
         self.optimizer = make_optimizer(self.segmenter, self.config.optim)
-        self.first_step = _resume(self.segmenter, self.optimizer)
+        self.module: nn.Module = ray.train.torch.prepare_model(self.segmenter)
+        self.first_step, self.curve = _resume(self.segmenter, self.optimizer)
         self.weights_C = class_balanced_weights(tiles_per_class(task.train.class_px_NC), self.config.loss.beta).to(
             self.device
         )
@@ -155,37 +154,52 @@ class _Worker:
             checkpoint = None
             if self.rank == 0:
                 save_checkpoint(Path(folder, CHECKPOINT), step, self.segmenter, self.optimizer)
+                Path(folder, CURVE).write_text(json.dumps(self.curve), encoding="utf-8")
                 checkpoint = ray.train.Checkpoint.from_directory(folder)
             epoch = step / self.steps_per_epoch
             ray.train.report({"step": step, "epoch": epoch, **metrics}, checkpoint=checkpoint)
 
     def _measure(self) -> Figures:
-        """This worker's part of the validation tiles, counted some at a time: a histogram has millions of bins."""
-        split, names = self.task.validation, [contaminant.name for contaminant in self.task.classes]
+        """This worker's part of the validation tiles."""
+        split = self.task.validation
         places = range(self.rank, len(split), self.num_workers)
-        figures = Figures.empty(names)
-        for first in range(0, len(places), _COUNTED_AT_ONCE):
-            pairs = [split[place] for place in places[first : first + _COUNTED_AT_ONCE]]
-            scores_NCHW = [self._score(tile_HW3) for tile_HW3, _ in pairs]
-            figures += Figures.of(np.concatenate(scores_NCHW), np.stack([class_HW for _, class_HW in pairs]), names)
-        return figures
-
-    def _score(self, tile_HW3: NDArray[np.uint8]) -> NDArray[np.float32]:
-        autocast = self.config.training.autocast
-        return score_tiles(self.segmenter, tile_HW3[None], device=self.device, autocast=autocast)
+        return measure_tiles(self.segmenter, split, places, self.device, self.config.training.autocast)
 
     def _tell(self, step: int, figures: Mapping[str, float]) -> None:
         if self.rank == 0:
+            self.curve.append({"step": step, **figures})
             self.task.watch(step, figures)
 
 
-def _resume(segmenter: Segmenter, optimizer: schedulefree.AdamWScheduleFree) -> int:
-    """Steps done by the checkpoint that training goes on from."""
+def new_segmenter(config: FinetuneConfig, classes: Sequence[Contaminant]) -> Segmenter:
+    """The segmenter that training begins with."""
+    model, weights = config.start.places()
+    return build_segmenter(config.segmenter, classes, model=model, weights=weights, seed=config.training.seed)
+
+
+def measure_tiles(
+    segmenter: Segmenter, split: TileSplit, places: Sequence[int], device: torch.device, autocast: bool
+) -> Figures:
+    """Figures of some tiles of a split, counted some at a time: a histogram has a million bins."""
+    names = [contaminant.name for contaminant in segmenter.classes]
+    figures = Figures.empty(names)
+    for first in range(0, len(places), _COUNTED_AT_ONCE):
+        pairs = [split[place] for place in places[first : first + _COUNTED_AT_ONCE]]
+        scores_NCHW = [
+            score_tiles(segmenter, tile_HW3[None], device=device, autocast=autocast) for tile_HW3, _ in pairs
+        ]
+        figures += Figures.of(np.concatenate(scores_NCHW), np.stack([class_HW for _, class_HW in pairs]), names)
+    return figures
+
+
+def _resume(segmenter: Segmenter, optimizer: schedulefree.AdamWScheduleFree) -> tuple[int, list[dict[str, float]]]:
+    """Steps done by the checkpoint that training goes on from, and the curve until there."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
-        return 0
+        return 0, []
     with checkpoint.as_directory() as folder:
-        return load_checkpoint(Path(folder, CHECKPOINT), segmenter, optimizer)
+        curve = json.loads(Path(folder, CURVE).read_text(encoding="utf-8"))
+        return load_checkpoint(Path(folder, CHECKPOINT), segmenter, optimizer), curve
 
 
 def _sum_over_workers(figures: Figures) -> Figures:

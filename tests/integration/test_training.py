@@ -17,7 +17,7 @@ from scrapray.segmenter.fit import TilePair
 from scrapray.segmenter.model import SegmenterConfig
 from scrapray.segmenter.step import OptimConfig
 from scrapray.storage import Storage
-from scrapray.training.config import FinetuneConfig, StartConfig, TrainingConfig, WorkersConfig
+from scrapray.training.config import RANDOM, FinetuneConfig, StartConfig, TrainingConfig, WorkersConfig
 from scrapray.training.fit import Finetuned, finetune
 from scrapray.training.loop import CHECKPOINT, SCORE, Task
 from tests.fixtures.pictures import TINY_CLIP
@@ -77,7 +77,7 @@ def config(tmp_path: Path) -> FinetuneConfig:
     clip = tmp_path / "tiny.json"
     clip.write_text(json.dumps(TINY_CLIP))
     return FinetuneConfig(
-        start=StartConfig(clip=str(clip), weights=None),
+        start=StartConfig(clip=str(clip), weights=RANDOM),
         segmenter=SegmenterConfig(
             input_px=64, stages=(1, 2, 3, 4), dpam_from=2, num_context=4, prompt_depth=3, deep_length=2, msm_hidden=16
         ),

@@ -46,6 +46,7 @@ OWNERS = {
     "botocore": frozenset({"outside world"}),
     "pyarrow.fs": frozenset({"outside world"}),
     "duckdb": frozenset({"report"}),
+    "matplotlib": frozenset({"training", "evaluation", "report"}),
     "typer": frozenset({"command line"}),
     "rich": frozenset({"command line"}),
     "os.environ": frozenset({"words"}),

@@ -1,3 +1,4 @@
+import pickle
 from dataclasses import asdict
 
 import numpy as np
@@ -147,3 +148,12 @@ def test_a_score_that_is_not_a_number_is_refused() -> None:
 def test_maps_and_truth_of_different_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="shape"):
         ScoreHistogram.of(np.zeros((2, 2)), np.zeros(4, bool))
+
+
+def test_counts_travel_small_and_whole() -> None:
+    scores, truth = drawn_scores("separable")
+    counted = ScoreHistogram.of(scores, truth)
+    sent = pickle.dumps(counted)
+    assert len(sent) < 100_000
+    assert pickle.loads(sent).metrics() == counted.metrics()
+    assert (pickle.loads(sent) + counted).num_regions == 2 * counted.num_regions

@@ -1,0 +1,29 @@
+"""One training as one job: prepared tiles in, a registered candidate out.
+
+    ray job submit -- python jobs/finetune.py s3://datasets/scrap-7/ finetune.toml [s3://datasets/runs/]
+
+In place of the file there may be names of profiles, such as ``paper``, ``split`` or ``demo+frozen``; a file has them as
+``profiles = ["split"]`` at its top. Without a third argument runs go beside the dataset.
+"""
+
+import sys
+from pathlib import Path
+
+from scrapray.storage import join
+from scrapray.training.produce import train_model
+from scrapray.training.profiles import read_finetune
+
+
+def main(dataset_uri: str, settings: str, runs_uri: str | None = None) -> None:
+    """Train, register, and say what came out."""
+    is_file = settings.endswith(".toml")
+    config = read_finetune(Path(settings)) if is_file else read_finetune(None, settings.split("+"))
+    beside = join(dataset_uri.rstrip("/").rpartition("/")[0], "runs")
+    summary = train_model(dataset_uri, runs_uri or beside, config=config)
+    precision = summary.test["any"]["average_precision"]
+    print(f"{summary.name}: pixel AP on test {precision:.4f}, bundle {summary.bundle_uri}")
+    print(summary.model_uri or "not registered yet")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,66 @@
+"""Pictures beside each other on one page, with outlines of what is in them.
+
+Legend: H x W pixels.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from scrapray.imagery.png import encode_png
+
+Pixels = NDArray[np.uint8]
+
+_COLORS_RGB = ((255, 64, 64), (64, 200, 255), (255, 214, 10), (120, 255, 120), (255, 120, 255), (255, 160, 60))
+"""Of the first contaminants; told apart on rust and on steel, by those who see no red too."""
+_GAP_PX, _TITLE_PX = 4, 22
+_PAPER, _INK = (255, 255, 255), (20, 20, 20)
+
+
+def outlined(image_HW3: Pixels, class_HW: Pixels) -> Pixels:
+    """A picture with a line around each region of a class; the map of class ids may be smaller than it."""
+    height, width = image_HW3.shape[:2]
+    drawn_HW3 = np.array(image_HW3, order="C")
+    whole_HW = cv2.resize(class_HW, (width, height), interpolation=cv2.INTER_NEAREST)
+    for class_id in np.unique(whole_HW[whole_HW > 0]):
+        lines, _ = cv2.findContours((whole_HW == class_id).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(drawn_HW3, lines, -1, color_of(int(class_id)), thickness=2)
+    return drawn_HW3
+
+
+def color_of(class_id: int) -> tuple[int, int, int]:
+    """RGB of a contaminant's lines, by its class id."""
+    return _COLORS_RGB[(class_id - 1) % len(_COLORS_RGB)]
+
+
+def sheet(pictures: Sequence[Pixels], *, columns: int, titles: Sequence[str], legend: Sequence[str] = ()) -> bytes:
+    """PNG of pictures of one size, row by row.
+
+    Args:
+        pictures: Each (H, W, 3), RGB.
+        columns: Pictures in a row.
+        titles: Stand above the columns, in turn.
+        legend: Names of the contaminants by their class ids, written in the colours of their lines.
+    """
+    height, width = pictures[0].shape[:2]
+    rows = -(-len(pictures) // columns)
+    step_y, step_x = height + _GAP_PX, width + _GAP_PX
+    head_px = _TITLE_PX * (1 + bool(legend))
+    page_HW3 = np.full((head_px + rows * step_y, columns * step_x, 3), _PAPER, np.uint8)
+    for class_id, name in enumerate(legend, start=1):
+        x = 4 + (class_id - 1) * columns * step_x // len(legend)
+        cv2.rectangle(page_HW3, (x, 4), (x + 12, 16), color_of(class_id), thickness=-1)
+        _write(page_HW3, name, x + 18, 0)
+    for column in range(columns):
+        _write(page_HW3, titles[column % len(titles)], 4 + column * step_x, head_px - _TITLE_PX)
+    for place, picture_HW3 in enumerate(pictures):
+        row, column = divmod(place, columns)
+        top, left = head_px + row * step_y, column * step_x
+        page_HW3[top : top + height, left : left + width] = picture_HW3
+    return encode_png(page_HW3)
+
+
+def _write(page_HW3: Pixels, words: str, x: int, y: int) -> None:
+    cv2.putText(page_HW3, words, (x, y + 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _INK, 1, cv2.LINE_AA)

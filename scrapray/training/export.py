@@ -1,0 +1,144 @@
+"""A checkpoint -> a bundle that can be audited with and promoted: thresholds from validation, figures from the test.
+
+Legend: K contaminants, H x W pixels.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray.train
+import torch
+
+from scrapray import schema
+from scrapray.datasets.read import SplitTiles
+from scrapray.imagery.sheet import outlined, sheet
+from scrapray.labels import Contaminant
+from scrapray.lake import write_table
+from scrapray.registry import MODEL_NAME, TEST_STATISTICS
+from scrapray.segmenter.bundle import BundleCard, save_bundle
+from scrapray.segmenter.checkpoint import load_weights
+from scrapray.segmenter.measure import ANY, STRIDE_PX, Figures, score_tiles
+from scrapray.segmenter.model import Segmenter
+from scrapray.statistics.promotion import LoadCounts, SplitStatistics
+from scrapray.storage import Storage
+from scrapray.training.config import FinetuneConfig
+from scrapray.training.loop import CHECKPOINT, measure_tiles, new_segmenter
+
+EXAMPLES = "examples.png"
+"""File of tiles with what is there and what was found."""
+_NUM_EXAMPLES = 12
+_RANGE = (0.01, 0.99)
+"""Lowest and highest threshold that is ever chosen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """What a bundle is made from.
+
+    Attributes:
+        config: Of the training.
+        classes: The contaminants, in the order of their class ids.
+        checkpoint: Of the training.
+        validation: Tiles that thresholds are chosen on.
+        test: Tiles that nothing was chosen on.
+        tile_px: Side of the tiles.
+        version: Of the model, for the card.
+        trained_on: For the card.
+    """
+
+    config: FinetuneConfig
+    classes: tuple[Contaminant, ...]
+    checkpoint: ray.train.Checkpoint
+    validation: SplitTiles
+    test: SplitTiles
+    tile_px: int
+    version: str
+    trained_on: Mapping[str, Any]
+
+
+def export_bundle(export: Export, folder: Path) -> BundleCard:
+    """Write the bundle, what promotion compares by, and examples, into a folder."""
+    device = torch.device("cuda" if torch.cuda.is_available() and export.config.workers.gpus_per_worker else "cpu")
+    segmenter = new_segmenter(export.config, export.classes)
+    with export.checkpoint.as_directory() as found:
+        load_weights(Path(found, CHECKPOINT), segmenter)
+    segmenter.to(device).eval()
+    autocast = export.config.training.autocast
+
+    def measured(split: SplitTiles, places: Sequence[int]) -> Figures:
+        return measure_tiles(segmenter, split, places, device, autocast)
+
+    validation = measured(export.validation, range(len(export.validation)))
+    thresholds_K = choose_thresholds(validation, [contaminant.name for contaminant in export.classes])
+    of_load = {load_id: measured(export.test, places) for load_id, places in _places_of_loads(export.test).items()}
+    _write_statistics(folder, of_load, thresholds_K, export)
+    _write_examples(folder, segmenter, export, thresholds_K, device)
+    return save_bundle(
+        folder,
+        segmenter,
+        name=MODEL_NAME,
+        version=export.version,
+        tile_px=export.tile_px,
+        thresholds=thresholds_K,
+        trained_on=export.trained_on,
+        metrics={
+            "measured_on": f"{len(export.test)} tiles of {len(of_load)} loads of the test split, every {STRIDE_PX} px",
+            "test": _as_dict(reduce(add, of_load.values())),
+            "validation": _as_dict(validation),
+        },
+    )
+
+
+def choose_thresholds(validation: Figures, class_names: Sequence[str]) -> tuple[float, ...]:
+    """Of each contaminant the score with the best F1 over validation pixels; where it shows none, that of all."""
+    metrics = validation.metrics()
+    chosen = [metrics[name].f1_threshold for name in class_names]
+    of_all = metrics[ANY].f1_threshold
+    assert of_all is not None, "a validation split that shows no contaminant is refused before training"
+    return tuple(float(np.clip(of_all if score is None else score, *_RANGE)) for score in chosen)
+
+
+def _places_of_loads(split: SplitTiles) -> dict[str, list[int]]:
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, load_id in enumerate(split.load_ids):
+        places[load_id].append(place)
+    return places
+
+
+def _as_dict(figures: Figures) -> dict[str, Any]:
+    return {name: asdict(found) for name, found in figures.metrics().items()}
+
+
+def _write_statistics(
+    folder: Path, of_load: Mapping[str, Figures], thresholds_K: Sequence[float], export: Export
+) -> None:
+    counts = tuple(
+        LoadCounts.of(load_id, contaminant.name, threshold, figures.histograms[contaminant.name])
+        for load_id, figures in of_load.items()
+        for contaminant, threshold in zip(export.classes, thresholds_K, strict=True)
+    )
+    rows = SplitStatistics(split_sha256=export.test.sha256, counts=counts).rows()
+    table = pa.Table.from_pylist(rows, schema=schema.TEST_STATISTICS)
+    write_table(table, schema.TEST_STATISTICS, str(folder / TEST_STATISTICS), Storage())
+
+
+def _write_examples(
+    folder: Path, segmenter: Segmenter, export: Export, thresholds_K: Sequence[float], device: torch.device
+) -> None:
+    """Validation tiles with the most contaminants, a pair each: outlines of the truth, and of what was found."""
+    split, pairs = export.validation, []
+    most = np.argsort(-split.class_px_NC[:, 1:].sum(axis=1), kind="stable")[:_NUM_EXAMPLES]
+    for tile_HW3, class_HW in (split[int(place)] for place in most):
+        scores_NCHW = score_tiles(segmenter, tile_HW3[None], device=device, autocast=export.config.training.autocast)
+        found_KHW = scores_NCHW[0, 1:] >= np.array(thresholds_K)[:, None, None]
+        found_HW = np.where(found_KHW.any(axis=0), 1 + scores_NCHW[0, 1:].argmax(axis=0), 0).astype(np.uint8)
+        pairs += [outlined(tile_HW3, class_HW), outlined(tile_HW3, found_HW)]
+    names = [contaminant.name for contaminant in export.classes]
+    (folder / EXAMPLES).write_bytes(sheet(pairs, columns=4, titles=("truth", "found"), legend=names))

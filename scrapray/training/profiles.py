@@ -1,0 +1,80 @@
+"""Named settings of a finetuning, laid over the defaults, which are the scrap paper's, and over each other.
+
+    paper                            one learning rate everywhere
+    split                            a learning rate for each part of the segmenter
+    demo                             the small CLIP that is shipped, on CPUs
+    frozen                           learn prompts only, as AnomalyCLIP does
+    no-msm                           without the multi-scale mechanism
+    scales-5-11, scales-7-13         with other windows of it than 3 and 9
+
+The last four are the ablations of the paper (Tables 2 and 3).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scrapray.config import read_toml, settings_of
+from scrapray.errors import ConfigurationError
+from scrapray.training.config import MINIATURE, FinetuneConfig
+
+Sections = Mapping[str, Mapping[str, Any]]
+
+_WITHOUT_MSM = {
+    "segmenter": {"similarity_share": 1.0},
+    "loss": {"multiscale_weight": 0.0},
+}
+PROFILES: Mapping[str, Sections] = {
+    "paper": {},
+    "split": {"optim": {"lr_vision": 1e-5, "lr_prompt": 1e-3, "lr_msm": 1e-4}},
+    "demo": {
+        "start": {"clip": MINIATURE},
+        "segmenter": {
+            "input_px": 256,
+            "stages": (3, 4, 5, 6),
+            "dpam_from": None,
+            "prompt_depth": 4,
+            "msm_hidden": 64,
+            "gaussian_sigma_px": 2.0,
+        },
+        "training": {"epochs": 4, "batch_size": 8, "loss_px": 64, "checkpoint_every_steps": 100},
+        "optim": {"lr_vision": 3e-4, "lr_prompt": 5e-4, "lr_msm": 1e-3, "warmup_steps": 50},
+        "loss": {"dice_classes": "present"},
+        "augment": {"flip": True, "light": 0.3},
+        "workers": {"gpus_per_worker": 0.0, "cpus_per_worker": 2, "loaders": 1},
+    },
+    "frozen": {
+        **_WITHOUT_MSM,
+        "optim": {"lr_vision": 0.0, "lr_prompt": 1e-3, "lr_msm": 0.0},
+    },
+    "no-msm": {**_WITHOUT_MSM, "optim": {"lr_msm": 0.0}},
+    "scales-5-11": {"segmenter": {"msm_scales": (5, 11)}},
+    "scales-7-13": {"segmenter": {"msm_scales": (7, 13)}},
+}
+
+
+def read_finetune(path: Path | None, profiles: Sequence[str] = ()) -> FinetuneConfig:
+    """Settings of a finetuning: profiles one over the other, and over them what a file says.
+
+    Args:
+        path: TOML with the sections of ``FinetuneConfig``; ``profiles`` at its top names profiles too.
+        profiles: Names, after those of the file.
+
+    Raises:
+        ConfigurationError: A profile is not known, or the file is wrong.
+    """
+    values = {} if path is None else read_toml(path)
+    names = [*values.pop("profiles", []), *profiles]
+    source = str(path or f"profile {'+'.join(names) or 'paper'}")
+    if unknown := [name for name in names if name not in PROFILES]:
+        raise ConfigurationError(f"{source}: there is no profile {unknown[0]!r}; there are {', '.join(PROFILES)}")
+    return settings_of(_laid_over(*(PROFILES[name] for name in names), values), FinetuneConfig, source=source)
+
+
+def _laid_over(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Section by section, what comes later over what comes before."""
+    whole: dict[str, Any] = {}
+    for layer in layers:
+        for name, section in layer.items():
+            whole[name] = {**whole.get(name, {}), **section} if isinstance(section, Mapping) else section
+    return whole

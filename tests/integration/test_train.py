@@ -1,0 +1,177 @@
+"""From annotated frames to a candidate that can be audited with, through the commands, on a real local Ray."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import pytest
+from typer.testing import CliRunner
+
+from scrapray import cli
+from scrapray.config import read_config
+from scrapray.datasets.config import DatasetConfig, SplitConfig, TilesConfig
+from scrapray.datasets.prepare import prepare_dataset
+from scrapray.errors import ConfigurationError, RegistryError, SchemaError
+from scrapray.imagery.scenes import SceneSettings, draw_archive
+from scrapray.registry import CANDIDATE, Registry
+from scrapray.segmenter.bundle import load_bundle
+from scrapray.training.curves import CURVES
+from scrapray.training.export import EXAMPLES
+from scrapray.training.produce import train_model
+from scrapray.training.profiles import read_finetune
+from tests.fixtures.pictures import TINY_CLIP
+
+pytestmark = [pytest.mark.usefixtures("engine", "registry_folder"), pytest.mark.timeout(600)]
+
+SETTINGS = """
+[start]
+clip = "{clip}"
+weights = "random"
+[segmenter]
+input_px = 64
+stages = [1, 2, 3, 4]
+dpam_from = 2
+num_context = 4
+prompt_depth = 3
+deep_length = 2
+msm_hidden = 16
+[training]
+epochs = 2
+batch_size = 8
+loss_px = 32
+autocast = false
+checkpoint_every_steps = 5
+[optim]
+lr_vision = 1e-3
+lr_prompt = 1e-2
+lr_msm = 1e-2
+warmup_steps = 0
+[workers]
+gpus_per_worker = 0
+cpus_per_worker = 1
+loaders = 0
+"""
+
+
+@pytest.fixture(scope="module")
+def dataset(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiles of nine drawn loads."""
+    folder = tmp_path_factory.mktemp("annotated")
+    size = SceneSettings(width_px=480, height_px=270, contaminated_share=1.0)
+    draw_archive(folder / "archive", num_loads=9, frames_per_load=2, settings=size, masks=True)
+    config = DatasetConfig(
+        cameras=read_config(folder / "archive" / "audit.toml").cameras,
+        tiles=TilesConfig(tile_px=64, overlap_px=16),
+        split=SplitConfig(train=0.5, validation=0.3, test=0.2, seed=22),
+    )
+    prepare_dataset("masks", str(folder / "archive"), str(folder / "scrap-1"), config=config, command="prepare")
+    return folder / "scrap-1"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    clip = tmp_path / "tiny.json"
+    clip.write_text(json.dumps(TINY_CLIP))
+    path = tmp_path / "finetune.toml"
+    path.write_text(SETTINGS.format(clip=clip))
+    return path
+
+
+def command(*arguments: object) -> list[str]:
+    return [str(argument) for argument in arguments]
+
+
+def figures_of(run_id: str, name: str) -> list[tuple[int, float]]:
+    client = mlflow.MlflowClient(f"sqlite:///{Path.cwd()}/mlflow.db")
+    return sorted({(each.step, each.value) for each in client.get_metric_history(run_id, name)})
+
+
+def test_a_dataset_becomes_a_candidate_that_an_audit_can_load(dataset: Path, settings: Path, tmp_path: Path) -> None:
+    arguments = command("train", dataset, "--config", settings, "--runs", tmp_path / "runs")
+    result = CliRunner().invoke(cli.app, arguments, terminal_width=100, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "the candidate" in result.output
+    candidate = Registry().show(CANDIDATE)
+    folder = Registry().download(candidate, tmp_path / "models")
+    bundle = load_bundle(folder, expected_classes=("motor", "cable", "spray can"))
+    assert bundle.card.trained_on["dataset"] == str(dataset)
+    assert bundle.card.metrics["test"]["any"]["average_precision"] > 0
+
+    run = next((tmp_path / "runs").iterdir())
+    assert (run / "bundle" / EXAMPLES).stat().st_size > 10_000
+    artifacts = {
+        each.path for each in mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").list_artifacts(candidate.run_id)
+    }
+    assert {EXAMPLES, CURVES, "settings.json", "dataset_card.json"} <= artifacts
+    validated = figures_of(candidate.run_id, "validation/any/average_precision")
+    num_steps = json.loads((run / "result.json").read_text())["num_steps"]
+    assert [step for step, _ in validated] == [num_steps // 2, num_steps]
+
+    again = CliRunner().invoke(cli.app, arguments, terminal_width=100, catch_exceptions=False)
+    assert again.output.splitlines()[-5:] == result.output.splitlines()[-5:]
+    assert len(Registry().list_versions()) == 1, "what is finished is not trained again"
+
+
+def test_two_models_of_one_dataset_can_be_compared(dataset: Path, settings: Path, tmp_path: Path) -> None:
+    registry = Registry()
+    for profile in ("paper", "frozen"):
+        train_model(str(dataset), str(tmp_path / "runs"), config=read_finetune(settings, [profile]))
+    newer, older = registry.list_versions()
+    assert newer.run_id != older.run_id
+    comparison = registry.compare(newer, older)
+    assert comparison.num_loads >= 2
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_and_ends_as_if_nothing_had_been(
+    dataset: Path, settings: Path, tmp_path: Path
+) -> None:
+    whole = train_model(str(dataset), str(tmp_path / "whole"), config=read_finetune(settings))
+    arguments = command("train", dataset, "--config", settings, "--runs", tmp_path / "cut")
+    cut = [sys.executable, "-c", "from scrapray.cli import app; app()", *arguments]
+    process = subprocess.Popen(cut, start_new_session=True, cwd=tmp_path)
+    try:
+        checkpoints = tmp_path / "cut" / whole.name
+        end = time.monotonic() + 240
+        while len(list(checkpoints.glob("checkpoint_*"))) < 2:
+            assert process.poll() is None and time.monotonic() < end, "it should train for longer than that"
+            time.sleep(0.05)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=10)
+    assert not (checkpoints / "result.json").exists()
+    summary = train_model(str(dataset), str(tmp_path / "cut"), config=read_finetune(settings))
+    assert (summary.name, summary.steps, summary.thresholds) == (whole.name, whole.steps, whole.thresholds)
+    assert summary.test == whole.test
+    weights = "bundle/weights.safetensors"
+    assert (checkpoints / weights).read_bytes() == (tmp_path / "whole" / whole.name / weights).read_bytes()
+
+
+def test_what_cannot_be_trained_is_said_before_any_work(dataset: Path, settings: Path, tmp_path: Path) -> None:
+    config = read_finetune(settings)
+    with pytest.raises(SchemaError, match="holds no finished dataset; run scrapray prepare"):
+        train_model(str(tmp_path / "nothing"), str(tmp_path / "runs"), config=config)
+    crowd = replace(config, workers=replace(config.workers, min=8, max=8, cpus_per_worker=50))
+    with pytest.raises(ConfigurationError, match="training needs 400 CPUs and 0 GPUs at once"):
+        train_model(str(dataset), str(tmp_path / "runs"), config=crowd)
+    with pytest.raises(RegistryError, match="nowhere"):
+        registry = Registry("http://nowhere.invalid:5000")
+        train_model(str(dataset), str(tmp_path / "runs"), config=config, registry=registry)
+
+
+def test_a_class_that_training_never_shows_is_refused(dataset: Path, settings: Path, tmp_path: Path) -> None:
+    card = json.loads((dataset / "card.json").read_text())
+    card["splits"]["train"]["class_tiles"][2] = 0
+    copied = tmp_path / "scrap-2"
+    copied.mkdir()
+    for name in ("manifest.parquet", "skipped.parquet"):
+        (copied / name).write_bytes((dataset / name).read_bytes())
+    (copied / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ConfigurationError, match=r"no training tile of .*scrap-2 shows cable; annotate some"):
+        train_model(str(copied), str(tmp_path / "runs"), config=read_finetune(settings))

@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+
+from scrapray.errors import ConfigurationError
+from scrapray.training.config import FinetuneConfig
+from scrapray.training.profiles import PROFILES, read_finetune
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_profile_is_a_whole_configuration(name: str) -> None:
+    config = read_finetune(None, [name])
+    assert (config == FinetuneConfig()) == (name == "paper")
+
+
+def test_without_settings_it_is_the_papers_recipe() -> None:
+    assert read_finetune(None) == FinetuneConfig()
+
+
+def test_profiles_lie_over_each_other_and_the_file_over_them(tmp_path: Path) -> None:
+    path = tmp_path / "finetune.toml"
+    path.write_text('profiles = ["demo"]\n[training]\nepochs = 2\n')
+    config = read_finetune(path, ["frozen"])
+    assert (config.start.clip, config.training.batch_size) == ("miniature", 8), "of demo"
+    assert (config.optim.lr_vision, config.optim.warmup_steps) == (0, 50), "of frozen, over demo"
+    assert config.training.epochs == 2, "of the file"
+
+
+def test_the_ablations_differ_in_what_they_are_about_and_nothing_else() -> None:
+    paper, without = read_finetune(None), read_finetune(None, ["no-msm"])
+    assert (without.segmenter.similarity_share, without.loss.multiscale_weight, without.optim.lr_msm) == (1, 0, 0)
+    assert (without.training, without.optim.lr_vision) == (paper.training, paper.optim.lr_vision)
+    assert read_finetune(None, ["scales-7-13"]).segmenter.msm_scales == (7, 13)
+
+
+def test_a_profile_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="profile fast: there is no profile 'fast'; there are paper, split"):
+        read_finetune(None, ["fast"])
+    path = tmp_path / "finetune.toml"
+    path.write_text('profiles = ["fast"]')
+    with pytest.raises(ConfigurationError, match=r"finetune.toml: there is no profile 'fast'"):
+        read_finetune(path)
+
+
+def test_runs_are_told_apart_by_what_decides_their_outcome(tmp_path: Path) -> None:
+    def sha256(text: str) -> str:
+        path = tmp_path / "finetune.toml"
+        path.write_text(text)
+        return read_finetune(path).sha256()
+
+    assert sha256("[training]\nseed = 1") != sha256("[training]\nseed = 2")
+    assert sha256("[workers]\nloaders = 1") == sha256("[workers]\nloaders = 2"), "the same tiles in the same order"
+    assert sha256('[storage]\nregion = "eu"') == sha256(""), "the same files through another door"
