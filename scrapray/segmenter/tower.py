@@ -7,6 +7,7 @@ Blocks and stages are counted from 1.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from scrapray.errors import ConfigurationError, ModelError
 
@@ -262,7 +264,8 @@ def vision_stages(
     place, so that gradients reach every stage.
 
     Args:
-        visual: A tower whose input size is that of the images.
+        visual: A tower whose input size is that of the images; after ``visual.set_grad_checkpointing()`` what a block
+            computed is computed again on the way back, which takes less memory and more time.
         images_NCHW: Normalised images.
         stages: Blocks to read, ascending.
         dpam_from: First block with v-v attention; None for plain CLIP.
@@ -277,19 +280,37 @@ def vision_stages(
     tokens_NTD = embed_patches(visual, images_NCHW)
     surgery_NTD = tokens_NTD
     last = max(stages)
+    recompute = visual.transformer.grad_checkpointing and torch.is_grad_enabled()
     read: list[Tensor] = []
     for number, block in enumerate(visual.transformer.resblocks[:last], start=1):
-        if dpam_from is None or number < dpam_from:
-            tokens_NTD = surgery_NTD = block(tokens_NTD)
+        step = partial(
+            _pass_block,
+            block,
+            with_surgery=dpam_from is not None and number >= dpam_from,
+            with_tokens=number < last or with_class_token,
+        )
+        if recompute:
+            tokens_NTD, surgery_NTD = checkpoint(step, tokens_NTD, surgery_NTD, use_reentrant=False)
         else:
-            query, key, value = project_heads(block, tokens_NTD)
-            surgery_NTD = surgery_NTD + attend(block, value, value, value)
-            if number < last or with_class_token:
-                tokens_NTD = tokens_NTD + attend(block, query, key, value)
-                tokens_NTD = tokens_NTD + block.ls_2(block.mlp(block.ln_2(tokens_NTD)))
+            tokens_NTD, surgery_NTD = step(tokens_NTD, surgery_NTD)
         if number in stages:
             read.append(visual.ln_post(surgery_NTD) @ visual.proj)
     return read, tokens_NTD[:, 0] @ visual.proj if with_class_token else None
+
+
+def _pass_block(
+    block: ResidualAttentionBlock, tokens_NTD: Tensor, surgery_NTD: Tensor, *, with_surgery: bool, with_tokens: bool
+) -> tuple[Tensor, Tensor]:
+    """Both paths after one block; CLIP's own stays where it is when nothing after it needs it."""
+    if not with_surgery:
+        tokens_NTD = block(tokens_NTD)
+        return tokens_NTD, tokens_NTD
+    query, key, value = project_heads(block, tokens_NTD)
+    surgery_NTD = surgery_NTD + attend(block, value, value, value)
+    if with_tokens:
+        tokens_NTD = tokens_NTD + attend(block, query, key, value)
+        tokens_NTD = tokens_NTD + block.ls_2(block.mlp(block.ln_2(tokens_NTD)))
+    return tokens_NTD, surgery_NTD
 
 
 def freeze_dead_parameters(visual: VisionTransformer, stages: Sequence[int], dpam_from: int | None) -> list[str]:

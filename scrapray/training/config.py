@@ -55,6 +55,8 @@ class TrainingConfig:
         loss_px: Side of the maps on which losses are computed; the segmenter's input if left out.
         balanced: Show tiles of each class equally often, instead of each tile once an epoch.
         autocast: Run the vision tower in bf16.
+        activation_checkpointing: Keep only what enters each block of the tower, and compute the rest again on the way
+            back: less memory, more time, the same result.
         seed: Of everything that is random.
         checkpoint_every_steps: Between two checkpoints; each epoch ends with one too.
     """
@@ -67,6 +69,7 @@ class TrainingConfig:
     loss_px: int | None = None
     balanced: bool = False
     autocast: bool = True
+    activation_checkpointing: bool = False
     seed: int = 0
     checkpoint_every_steps: int = 500
 

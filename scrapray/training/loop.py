@@ -83,6 +83,7 @@ class _Worker:
         self.device = ray.train.torch.get_device()
         self.steps_per_epoch = len(task.train) // self.config.training.batch_size
         self.segmenter = new_segmenter(self.config, task.classes)
+        self.segmenter.visual.set_grad_checkpointing(self.config.training.activation_checkpointing)
         self.optimizer = make_optimizer(self.segmenter, self.config.optim)
         self.module: nn.Module = ray.train.torch.prepare_model(self.segmenter)
         self.first_step, self.curve = _resume(self.segmenter, self.optimizer)

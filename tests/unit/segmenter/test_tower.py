@@ -130,6 +130,28 @@ def test_blocks_after_the_last_stage_are_frozen_and_plain_stages_need_their_whol
     assert {name.split(".")[2] for name in frozen} == dead_blocks
 
 
+@pytest.mark.parametrize("dpam_from", [None, 2])
+def test_gradients_are_the_same_when_blocks_are_computed_again(tiny_clip: open_clip.CLIP, dpam_from: int | None) -> None:
+    visual = tiny_clip.visual
+    gradients, kept = [], []
+    for again in (False, True):
+        visual.set_grad_checkpointing(again)
+        visual.zero_grad()
+        saved: list[int] = []
+
+        def keep(tensor: Tensor, saved: list[int] = saved) -> Tensor:
+            saved.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            stages, _ = vision_stages(visual, images(2), STAGES, dpam_from)
+        sum(stage.square().sum() for stage in stages).backward()
+        gradients.append(visual.conv1.weight.grad.clone())
+        kept.append(sum(saved))
+    assert torch.equal(*gradients)
+    assert kept[1] < 0.5 * kept[0], "less is kept between the ways"
+
+
 def test_positions_stay_as_they_are_on_the_native_grid() -> None:
     positions_TD = torch.randn(17, 5)
     assert resize_positions(positions_TD, (4, 4)) is positions_TD
