@@ -172,6 +172,9 @@ def prepare(
     frames: Annotated[str, typer.Argument(metavar="FRAMES", help="Bucket or folder of the annotated frames.")],
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Folder or URI to write, one for each dataset.")],
     config: Annotated[Path, typer.Option("--config", help="Settings of the dataset (TOML).")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Also look for odd annotations and near copies, and draw a sheet of tiles.")
+    ] = False,
 ) -> None:
     """Cut annotated frames into tiles to train on, split by load into train, validation and test.
 
@@ -181,15 +184,19 @@ def prepare(
     Example: [bold]scrapray prepare annotations.coco.json s3://frames/ s3://datasets/scrap-7/ --config dataset.toml[/]
     """
     from scrapray.config import read_settings
+    from scrapray.datasets.check import check_dataset
     from scrapray.datasets.config import DatasetConfig
     from scrapray.datasets.prepare import prepare_dataset
     from scrapray.screen import progress
+    from scrapray.storage import Storage
 
     command = shlex.join(["scrapray", "prepare", annotations, frames, dataset, "--config", str(config)])
     settings = read_settings(config, DatasetConfig)
     with progress("frames cut") as report:
         summary = prepare_dataset(annotations, frames, dataset, config=settings, command=command, progress=report)
     typer.echo(str(summary))
+    if check:
+        typer.echo(str(check_dataset(dataset, Storage(settings.storage))))
 
 
 @app.command()

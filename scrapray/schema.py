@@ -274,6 +274,7 @@ TILE_MANIFEST = pa.schema(
         _required("tile_id", pa.string()),
         *_TOLD_BY_KEY,
         _required("content_sha256", pa.string()),
+        _required("thumbnail", pa.binary()),
         _required("unit", pa.string()),
         _required("split", pa.string()),
         _required("box_xyxy", pa.list_(pa.field("element", pa.int32(), nullable=False))),
@@ -284,8 +285,9 @@ TILE_MANIFEST = pa.schema(
     ]
 )
 """One row per tile of a dataset. ``class_px`` counts its pixels of steel and of each class; ``content_sha256`` is of
-the frame's file, ``tile_sha256`` of image and mask; ``unit`` names the load, or what takes its place, that a split
-never tears; the tile is the given row of the given part."""
+the frame's file, ``tile_sha256`` of image and mask; ``thumbnail`` shows the frame's truck bed in 16 x 16 grey means;
+``unit`` names the load, or what takes its place, that a split never tears; the tile is the given row of the given
+part."""
 
 TILES = pa.schema([*TILE_MANIFEST, _required("image", pa.binary()), _required("mask", pa.binary())])
 """The same with the tile itself: RGB, and the class id of each pixel, both as PNG."""
@@ -299,4 +301,4 @@ SKIPPED = pa.schema(
         _required("detail", pa.string()),
     ]
 )
-"""One row per picture, mask or annotation that was left out of a dataset."""
+"""One row per picture, mask or annotation that was left out of a dataset; or, with stage ``kept``, is worth a look."""

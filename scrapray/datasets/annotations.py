@@ -71,7 +71,7 @@ class AnnotatedFrame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """One picture, mask or annotation that was left out of a dataset.
+    """One picture, mask or annotation that was left out of a dataset, or (stage ``kept``) is worth a look.
 
     Attributes:
         picture: URI where it is known, else the name that the annotations give.

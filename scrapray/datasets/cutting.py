@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrapray.datasets.annotations import AnnotatedFrame, Skipped
-from scrapray.datasets.painting import Painting, paint_mask_file, paint_regions
+from scrapray.datasets.painting import Painting, odd_regions, paint_mask_file, paint_regions
 from scrapray.datasets.split import Split, place_of, unit_of
 from scrapray.errors import FrameError
 from scrapray.imagery.bed import Polygon, bed_mask, touches
 from scrapray.imagery.decode import decode_frame
+from scrapray.imagery.likeness import coarse_look
 from scrapray.imagery.png import encode_png
 from scrapray.imagery.tiling import tile_boxes
 
@@ -67,13 +68,16 @@ class TileCutter:
         if min(frame_hw) < self.tile_px:
             raise FrameError("cut", "frame_smaller_than_tile", f"{frame_hw[1]}x{frame_hw[0]}")
         boxes_N4 = tile_boxes(*frame_hw, self.tile_px, self.overlap_px)
-        boxes_N4 = boxes_N4[touches(boxes_N4, self._bed(frame.camera_id, frame_hw))]
+        bed_HW = self._bed(frame.camera_id, frame_hw)
+        boxes_N4 = boxes_N4[touches(boxes_N4, bed_HW)]
         class_HW, overlapped_px, skipped = self._paint(frame, frame_hw, mask_data)
+        skipped += odd_regions(frame, bed_HW)
         if overlapped_px:
             detail = f"{overlapped_px} px of several classes; the last of them has them"
             skipped.append(Skipped(picture=frame.uri, stage="annotation", reason="overlap", detail=detail))
         told = {name: getattr(frame, name) for name in _TOLD}
         told |= {"split": split, "unit": "/".join(unit_of(frame)), "content_sha256": hashlib.sha256(data).hexdigest()}
+        told |= {"thumbnail": coarse_look(pixels_HW3, bed_HW)}
         return [told | row for row in self._tiles(frame.frame_id, split, pixels_HW3, class_HW, boxes_N4)], skipped
 
     def _bed(self, camera_id: str | None, frame_hw: tuple[int, int]) -> NDArray[np.bool_]:

@@ -9,9 +9,13 @@ from numpy.typing import NDArray
 from scrapray.datasets.annotations import AnnotatedFrame, Skipped
 from scrapray.errors import FrameError
 from scrapray.imagery.decode import decode_class_indexes
-from scrapray.imagery.masks import mask_area, outline_mask, paint_classes
+from scrapray.imagery.masks import encode_mask, mask_area, outline_mask, paint_classes, shared_area
 
+KEPT = "kept"
+"""Stage of what is in the dataset all the same, but worth a look."""
 _VALUES_SHOWN = 5
+_TINY_PX = 64
+"""An object of 8 x 8 pixels in a 4K frame is some 2 cm of scrap: rather a slip of the mouse."""
 
 
 class Painting(NamedTuple):
@@ -62,6 +66,29 @@ def paint_regions(frame: AnnotatedFrame, frame_hw: tuple[int, int], class_names:
                 "annotation", "other_size", f"drawn on {width}x{height}, frame is {frame_hw[1]}x{frame_hw[0]}"
             )
     return Painting(*paint_classes(masks, frame_hw), skipped)
+
+
+def odd_regions(frame: AnnotatedFrame, bed_HW: NDArray[np.bool_]) -> list[Skipped]:
+    """Regions that may be mistakes: ``tiny`` ones, and those that lie mostly ``outside_bed``."""
+    frame_hw = bed_HW.shape[0], bed_HW.shape[1]
+    bed = encode_mask(bed_HW, (0, 0), frame_hw) if frame.regions else {}
+    found = []
+    for region in frame.regions:
+        mask = region.mask or outline_mask(region.polygons, frame_hw)
+        area_px = mask_area(mask)
+        reasons = {"tiny": 0 < area_px < _TINY_PX, "outside_bed": 2 * shared_area(mask, bed) < area_px}
+        found += [
+            Skipped(
+                picture=frame.uri,
+                stage=KEPT,
+                reason=reason,
+                annotation_id=region.annotation_id,
+                detail=f"{region.class_name} of {area_px} px",
+            )
+            for reason, holds in reasons.items()
+            if holds
+        ]
+    return found
 
 
 def paint_mask_file(data: bytes, frame_hw: tuple[int, int], class_of_value: Mapping[int, int]) -> NDArray[np.uint8]:

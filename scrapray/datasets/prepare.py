@@ -30,6 +30,7 @@ from scrapray.datasets.coco import read_coco
 from scrapray.datasets.config import DatasetConfig
 from scrapray.datasets.cutting import TileCutter
 from scrapray.datasets.layouts import read_mask_pngs, read_mvtec
+from scrapray.datasets.painting import KEPT
 from scrapray.datasets.parts import PartWriter, plan_parts, skipped_table
 from scrapray.datasets.split import SPLITS, Split, refuse_leaks, split_of, unit_of
 from scrapray.errors import ConfigurationError, SchemaError
@@ -68,7 +69,9 @@ class PrepareSummary:
                 f"{split}: {counts.num_loads} loads, {counts.num_frames} frames, {counts.num_tiles} tiles; with "
                 + ", ".join(f"{name} {count}" for name, count in shown)
             )
-        return "\n".join([*lines, f"left out: {_listed(self.card.skipped)}"])
+        kept = {reason: count for reason, count in self.card.skipped.items() if reason.startswith(f"{KEPT}: ")}
+        left_out = {reason: count for reason, count in self.card.skipped.items() if reason not in kept}
+        return "\n".join([*lines, f"left out: {_listed(left_out)}", f"worth a look: {_listed(kept)}"])
 
 
 def prepare_dataset(

@@ -48,6 +48,11 @@ def mask_area(mask: dict[str, Any]) -> int:
     return int(coco.area(_packed(mask)))
 
 
+def shared_area(one: dict[str, Any], other: dict[str, Any]) -> int:
+    """Number of pixels that two values of ``schema.MASK`` of one frame both have."""
+    return int(coco.area(coco.merge([_packed(one), _packed(other)], intersect=True)))
+
+
 def parse_run_lengths(counts: str | Sequence[int], frame_hw: tuple[int, int]) -> dict[str, Any]:
     """A value of ``schema.MASK`` from COCO's run lengths, packed into text or not.
 

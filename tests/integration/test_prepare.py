@@ -7,6 +7,7 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -219,13 +220,48 @@ def test_the_command_prints_what_each_split_holds_and_says_in_the_card_how_it_wa
     arguments = ["prepare", "masks", str(archive), str(tmp_path / "out"), "--config", str(config)]
     answer = CliRunner().invoke(cli.app, arguments)
     assert (answer.exit_code, answer.exception) == (0, None)
-    first, *splits, last = answer.stdout.splitlines()
+    first, *splits, left_out, odd = answer.stdout.splitlines()
     assert re.fullmatch(r"\d+ tiles of 18 frames, in [0-9.]+ s", first)
     assert [line.partition(":")[0] for line in splits] == ["test", "validation", "train"]
     assert re.fullmatch(r"test: \d loads, \d+ frames, \d+ tiles; with motor \d+, cable \d+, spray can \d+", splits[0])
-    assert last == "left out: nothing"
+    assert (left_out, odd) == ("left out: nothing", "worth a look: nothing")
     card = open_dataset(str(tmp_path / "out"), Storage()).card
     assert card.command == shlex.join(["scrapray", *arguments])
+
+
+def test_a_check_tells_what_is_odd_and_draws_the_tiles(archive: Path, tmp_path: Path) -> None:
+    mine = copy_of(archive, tmp_path / "archive")
+    frames = sorted(mine.rglob("*.jpg"))
+    again = cv2.imread(str(frames[0]))
+    again[0, 0] += 1  # another file of the same picture
+    cv2.imwrite(str(frames[1]), again)
+    corners = {"tiny": [230, 130, 236, 130, 236, 136, 230, 136], "odd": [0, 0, 12, 0, 12, 12, 0, 12]}
+    annotations = {
+        "images": [{"id": 1, "file_name": str(frames[0].relative_to(mine))}]
+        + [{"id": 2 + number, "file_name": str(path.relative_to(mine))} for number, path in enumerate(frames[1:])],
+        "categories": [{"id": 1, "name": "motor"}],
+        "annotations": [
+            {"id": name, "image_id": 1, "category_id": 1, "segmentation": [polygon]}
+            for name, polygon in corners.items()
+        ],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(annotations))
+    bed = [[100, 60], [400, 60], [400, 250], [100, 250]]
+    text = ["[tiles]", "tile_px = 128", "[split]", "train = 0.5", "validation = 0.3", "test = 0.2", "seed = 22"]
+    text += [f'[cameras."{name}"]\nbed_polygon_px = {bed}' for name in config_of(archive).cameras]
+    (tmp_path / "dataset.toml").write_text("\n".join(text))
+    arguments = ["prepare", str(tmp_path / "a.json"), str(mine), str(tmp_path / "out"), "--check"]
+    answer = CliRunner().invoke(cli.app, [*arguments, "--config", str(tmp_path / "dataset.toml")])
+    assert (answer.exit_code, answer.exception) == (0, None)
+    lines = answer.stdout.splitlines()
+    assert "worth a look: kept: outside_bed 1, kept: tiny 1" in lines
+    assert f"annotations that are tiny: 1: {frames[0]} annotation tiny, motor of 36 px" in lines
+    assert any(line.startswith("annotations that are outside bed: 1: ") and "annotation odd" in line for line in lines)
+    assert any(
+        line.startswith("near copies in one split: ") and f"{frames[0]} and {frames[1]}" in line for line in lines
+    )
+    assert lines[-1] == f"tiles with their classes: {tmp_path / 'out' / 'sheet.png'}"
+    assert decode_png((tmp_path / "out" / "sheet.png").read_bytes()).shape[1] >= 128
 
 
 def test_real_pictures_of_cookies_become_a_dataset(shared: Path, tmp_path: Path) -> None:

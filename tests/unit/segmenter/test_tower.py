@@ -131,7 +131,9 @@ def test_blocks_after_the_last_stage_are_frozen_and_plain_stages_need_their_whol
 
 
 @pytest.mark.parametrize("dpam_from", [None, 2])
-def test_gradients_are_the_same_when_blocks_are_computed_again(tiny_clip: open_clip.CLIP, dpam_from: int | None) -> None:
+def test_gradients_are_the_same_when_blocks_are_computed_again(
+    tiny_clip: open_clip.CLIP, dpam_from: int | None
+) -> None:
     visual = tiny_clip.visual
     gradients, kept = [], []
     for again in (False, True):
