@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
@@ -77,16 +79,10 @@ class StepReport:
 
 
 def make_optimizer(segmenter: Segmenter, config: OptimConfig) -> schedulefree.AdamWScheduleFree:
-    """The optimizer of a segmenter, before it is wrapped for several processes; freezes parts whose rate is 0."""
+    """The optimizer of a segmenter; freezes parts whose rate is 0."""
     assert segmenter.text is not None, "training needs the text tower; load_for_training puts it back"
-    parts = {
-        "vision": (segmenter.visual, config.lr_vision),
-        "prompt": (segmenter.prompts, config.lr_prompt),
-        "msm": (segmenter.msm, config.lr_msm),
-    }
-    for part, lr in parts.values():
-        if not lr:
-            part.requires_grad_(False)
+    freeze_parts(segmenter, config)
+    parts = _parts(segmenter, config)
     groups = [
         {"name": name, "params": [p for p in part.parameters() if p.requires_grad], "lr": lr}
         for name, (part, lr) in parts.items()
@@ -94,6 +90,21 @@ def make_optimizer(segmenter: Segmenter, config: OptimConfig) -> schedulefree.Ad
     return schedulefree.AdamWScheduleFree(
         [group for group in groups if group["params"]], betas=config.betas, warmup_steps=config.warmup_steps
     )
+
+
+def freeze_parts(segmenter: Segmenter, config: OptimConfig) -> None:
+    """Freeze the parts whose rate is 0; before a segmenter is wrapped for several processes."""
+    for part, lr in _parts(segmenter, config).values():
+        if not lr:
+            part.requires_grad_(False)
+
+
+def _parts(segmenter: Segmenter, config: OptimConfig) -> dict[str, tuple[nn.Module, float]]:
+    return {
+        "vision": (segmenter.visual, config.lr_vision),
+        "prompt": (segmenter.prompts, config.lr_prompt),
+        "msm": (segmenter.msm, config.lr_msm),
+    }
 
 
 def make_batch(
@@ -159,6 +170,8 @@ def train_step(
         means += torch.stack(terms).detach().cpu() * len(batch.tiles_N3HW) / num_given
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     grad_norm = nn.utils.clip_grad_norm_(trained, clip_norm)
+    if isinstance(grad_norm, DTensor):
+        grad_norm = grad_norm.full_tensor()
     report = StepReport(*(value.item() for value in (*means, grad_norm)))
     if not (math.isfinite(report.loss) and math.isfinite(report.grad_norm)):
         raise ModelError(
@@ -171,9 +184,11 @@ def train_step(
 
 def _exchange(module: nn.Module, is_last: bool) -> AbstractContextManager[None]:
     """Keep gradients in this process until the last batch of a step, where there are several processes."""
-    if is_last or not isinstance(module, DistributedDataParallel):
-        return nullcontext()
-    return module.no_sync()
+    if isinstance(module, FSDPModule):
+        module.set_requires_gradient_sync(is_last)
+    elif isinstance(module, DistributedDataParallel) and not is_last:
+        return module.no_sync()
+    return nullcontext()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ Blocks and stages are counted from 1.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -280,37 +280,42 @@ def vision_stages(
     tokens_NTD = embed_patches(visual, images_NCHW)
     surgery_NTD = tokens_NTD
     last = max(stages)
-    recompute = visual.transformer.grad_checkpointing and torch.is_grad_enabled()
+    run = _compute_again if visual.transformer.grad_checkpointing and torch.is_grad_enabled() else _compute
     read: list[Tensor] = []
     for number, block in enumerate(visual.transformer.resblocks[:last], start=1):
-        step = partial(
-            _pass_block,
-            block,
-            with_surgery=dpam_from is not None and number >= dpam_from,
-            with_tokens=number < last or with_class_token,
-        )
-        if recompute:
-            tokens_NTD, surgery_NTD = checkpoint(step, tokens_NTD, surgery_NTD, use_reentrant=False)
+        if dpam_from is None or number < dpam_from:
+            tokens_NTD = surgery_NTD = run(block, tokens_NTD)
         else:
-            tokens_NTD, surgery_NTD = step(tokens_NTD, surgery_NTD)
+            both = getattr(block, BOTH_PATHS, None) or partial(both_paths, block)
+            tokens_NTD, surgery_NTD = run(both, tokens_NTD, surgery_NTD, number < last or with_class_token)
         if number in stages:
             read.append(visual.ln_post(surgery_NTD) @ visual.proj)
     return read, tokens_NTD[:, 0] @ visual.proj if with_class_token else None
 
 
-def _pass_block(
-    block: ResidualAttentionBlock, tokens_NTD: Tensor, surgery_NTD: Tensor, *, with_surgery: bool, with_tokens: bool
+BOTH_PATHS = "both_paths"
+"""Attribute of a block that takes the place of the function, where something must be done around it."""
+
+
+def both_paths(
+    block: ResidualAttentionBlock, tokens_NTD: Tensor, surgery_NTD: Tensor, with_tokens: bool
 ) -> tuple[Tensor, Tensor]:
-    """Both paths after one block; CLIP's own stays where it is when nothing after it needs it."""
-    if not with_surgery:
-        tokens_NTD = block(tokens_NTD)
-        return tokens_NTD, tokens_NTD
+    """CLIP's own path and the surgery path after one block; the first stays where it is when nothing needs it."""
     query, key, value = project_heads(block, tokens_NTD)
     surgery_NTD = surgery_NTD + attend(block, value, value, value)
     if with_tokens:
         tokens_NTD = tokens_NTD + attend(block, query, key, value)
         tokens_NTD = tokens_NTD + block.ls_2(block.mlp(block.ln_2(tokens_NTD)))
     return tokens_NTD, surgery_NTD
+
+
+def _compute(function: Callable[..., Any], *given: Any) -> Any:
+    return function(*given)
+
+
+def _compute_again(function: Callable[..., Any], *given: Any) -> Any:
+    """Keep what is given, and compute the rest anew on the way back."""
+    return checkpoint(function, *given, use_reentrant=False)
 
 
 def freeze_dead_parameters(visual: VisionTransformer, stages: Sequence[int], dpam_from: int | None) -> list[str]:

@@ -6,7 +6,7 @@ augmentation.
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
@@ -85,6 +85,8 @@ class WorkersConfig:
     Attributes:
         min: Fewest workers to begin and to go on with.
         max: Most workers; at most one for each tile of a batch.
+        strategy: ``ddp`` holds the whole segmenter on each worker; ``fsdp`` divides it among them, for towers that
+            outgrow one GPU.
         gpus_per_worker: 0 trains on CPUs.
         cpus_per_worker: For the worker and its loaders.
         loaders: Processes of each worker that read and vary tiles; 0 does it in the worker itself.
@@ -96,6 +98,7 @@ class WorkersConfig:
 
     min: int = 1
     max: int = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
     gpus_per_worker: float = 1.0
     cpus_per_worker: int = 4
     loaders: int = 2

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
+from math import ceil
 from operator import add
 from pathlib import Path
 
@@ -18,17 +19,24 @@ import ray.train.torch
 import schedulefree
 import torch
 import torch.distributed as dist
-from torch import nn
 
 from scrapray.labels import Contaminant
-from scrapray.segmenter.checkpoint import load_checkpoint, save_checkpoint
+from scrapray.segmenter.checkpoint import checkpoint_of, load_checkpoint, write_checkpoint
 from scrapray.segmenter.fit import Meter, TilePair
 from scrapray.segmenter.losses import class_balanced_weights, tiles_per_class
 from scrapray.segmenter.measure import ANY, Figures, score_tiles
 from scrapray.segmenter.model import Segmenter, build_segmenter
-from scrapray.segmenter.step import StepReport, evaluation_mode, make_batch, make_optimizer, train_step
+from scrapray.segmenter.step import (
+    StepReport,
+    evaluation_mode,
+    freeze_parts,
+    make_batch,
+    make_optimizer,
+    train_step,
+)
 from scrapray.training.config import FinetuneConfig
 from scrapray.training.order import balanced_chances, shares
+from scrapray.training.sharding import spread
 from scrapray.training.tiles import ShownTiles, TileSplit, load_steps
 
 CHECKPOINT, CURVE = "checkpoint.pt", "curve.json"
@@ -84,8 +92,9 @@ class _Worker:
         self.steps_per_epoch = len(task.train) // self.config.training.batch_size
         self.segmenter = new_segmenter(self.config, task.classes)
         self.segmenter.visual.set_grad_checkpointing(self.config.training.activation_checkpointing)
+        freeze_parts(self.segmenter, self.config.optim)
+        self.module = spread(self.segmenter, self.config.workers.strategy, self.device)
         self.optimizer = make_optimizer(self.segmenter, self.config.optim)
-        self.module: nn.Module = ray.train.torch.prepare_model(self.segmenter)
         self.first_step, self.curve = _resume(self.segmenter, self.optimizer)
         self.weights_C = class_balanced_weights(tiles_per_class(task.train.class_px_NC), self.config.loss.beta).to(
             self.device
@@ -153,8 +162,9 @@ class _Worker:
         """Write a checkpoint of averaged weights, from the first worker only; all workers wait for it."""
         with tempfile.TemporaryDirectory() as folder, evaluation_mode(self.module, self.optimizer):
             checkpoint = None
+            values = checkpoint_of(step, self.segmenter, self.optimizer)
             if self.rank == 0:
-                save_checkpoint(Path(folder, CHECKPOINT), step, self.segmenter, self.optimizer)
+                write_checkpoint(Path(folder, CHECKPOINT), values)
                 Path(folder, CURVE).write_text(json.dumps(self.curve), encoding="utf-8")
                 checkpoint = ray.train.Checkpoint.from_directory(folder)
             epoch = step / self.steps_per_epoch
@@ -162,9 +172,13 @@ class _Worker:
 
     def _measure(self) -> Figures:
         """This worker's part of the validation tiles."""
-        split = self.task.validation
+        split, autocast = self.task.validation, self.config.training.autocast
         places = range(self.rank, len(split), self.num_workers)
-        return measure_tiles(self.segmenter, split, places, self.device, self.config.training.autocast)
+        figures = measure_tiles(self.segmenter, split, places, self.device, autocast)
+        if len(places) < ceil(len(split) / self.num_workers):
+            # Where weights are divided, each worker must put them together as often as the others.
+            measure_tiles(self.segmenter, split, [0], self.device, autocast)
+        return figures
 
     def _tell(self, step: int, figures: Mapping[str, float]) -> None:
         if self.rank == 0:

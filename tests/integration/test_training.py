@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from tests.fixtures.pictures import TINY_CLIP
 
 pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.timeout(600)]
 
-NUM_TRAIN, NUM_VALIDATION = 18, 8
+NUM_TRAIN, NUM_VALIDATION = 18, 9
 
 
 class Squares:
@@ -108,7 +109,7 @@ def weights_of(finetuned: Finetuned) -> dict[str, torch.Tensor]:
     return dict(saved["segmenter"])
 
 
-def workers(config: FinetuneConfig, num: int, **changes: int) -> FinetuneConfig:
+def workers(config: FinetuneConfig, num: int, **changes: Any) -> FinetuneConfig:
     return replace(config, workers=replace(config.workers, min=num, max=num, **changes))
 
 
@@ -134,10 +135,22 @@ def test_two_workers_train_as_one_with_the_same_batch(tmp_path: Path, config: Fi
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path, config: FinetuneConfig) -> None:
-    whole = train(tmp_path / "whole", workers(config, 2))
+def test_workers_that_share_the_weights_train_as_those_with_copies(tmp_path: Path, config: FinetuneConfig) -> None:
+    config = replace(config, training=replace(config.training, activation_checkpointing=True))
+    copies = train(tmp_path / "ddp", workers(config, 2))
+    shares = train(tmp_path / "fsdp", workers(config, 2, strategy="fsdp"))
+    assert shares.metrics[SCORE] == pytest.approx(copies.metrics[SCORE], abs=1e-3)
+    expected = weights_of(copies)
+    for name, value in weights_of(shares).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path, config: FinetuneConfig, strategy: str) -> None:
+    whole = train(tmp_path / "whole", workers(config, 2, strategy=strategy))
     journal = Journal(tmp_path / "cut.jsonl", die_at_step=4)
-    cut = train(tmp_path / "cut", workers(config, 2), journal)
+    cut = train(tmp_path / "cut", workers(config, 2, strategy=strategy), journal)
     assert (tmp_path / "cut.died").exists()
     assert cut.steps == whole.steps
     expected = weights_of(whole)
