@@ -1,6 +1,7 @@
 pytest_plugins = [
     "tests.fixtures.services",
     "tests.fixtures.engine",
+    "tests.fixtures.hosts",
     "tests.fixtures.pictures",
     "tests.fixtures.tracking",
 ]

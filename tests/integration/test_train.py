@@ -59,10 +59,8 @@ loaders = 0
 """
 
 
-@pytest.fixture(scope="module")
-def dataset(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_dataset(folder: Path) -> Path:
     """Tiles of nine drawn loads."""
-    folder = tmp_path_factory.mktemp("annotated")
     size = SceneSettings(width_px=480, height_px=270, contaminated_share=1.0)
     draw_archive(folder / "archive", num_loads=9, frames_per_load=2, settings=size, masks=True)
     config = DatasetConfig(
@@ -72,6 +70,11 @@ def dataset(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     prepare_dataset("masks", str(folder / "archive"), str(folder / "scrap-1"), config=config, command="prepare")
     return folder / "scrap-1"
+
+
+@pytest.fixture(scope="module")
+def dataset(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("annotated"))
 
 
 @pytest.fixture
