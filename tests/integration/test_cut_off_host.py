@@ -66,7 +66,8 @@ def test_an_audit_ends_as_if_no_host_had_been_lost(hosts: Hosts, tmp_path: Path,
     for number in range(NUM_FRAMES):
         (archive / f"{number:03}.jpg").write_bytes(noise_jpeg(number, 900, 1200))
     work = tmp_path / "cut"
-    code = f"from tests.integration.test_cut_off_host import segment; segment({str(archive)!r}, {{!r}}, {str(tiny_bundle)!r})"
+    call = f"segment({str(archive)!r}, {{!r}}, {str(tiny_bundle)!r})"
+    code = f"from tests.integration.test_cut_off_host import segment; {call}"
 
     seconds = run_and_cut(
         hosts,
