@@ -141,6 +141,26 @@ class SplitConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BedByWords:
+    """``[bed_by_words]``: find the truck bed in frames of cameras that have no polygon, by naming what is there.
+
+    Needs the extra ``words``. ``detector`` is a Grounding DINO and ``masker`` a SAM: names on the hub, or folders that
+    all nodes have.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    phrases: tuple[str, ...] = ("scrap", "truck bed")
+    detector: str = "IDEA-Research/grounding-dino-base"
+    masker: str = "facebook/sam-vit-huge"
+    min_score: float = 0.3
+
+    def __post_init__(self) -> None:
+        require(bool(self.phrases) and all(map(str.strip, self.phrases)), "phrases must be one or more, none empty")
+        require(0 < self.min_score < 1, f"min_score is {self.min_score}, must be between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetConfig:
     """The whole file."""
 
@@ -149,6 +169,7 @@ class DatasetConfig:
     archive: ArchiveConfig = field(default_factory=ArchiveConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
     cameras: dict[str, CameraConfig] = field(default_factory=dict)
+    bed_by_words: BedByWords | None = None
     classes: tuple[ClassConfig, ...] = tuple(ClassConfig(name=name) for name in _KNOWN)
     annotations: AnnotationsConfig = AnnotationsConfig()
     tiles: TilesConfig = TilesConfig()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrapray.datasets.annotations import AnnotatedFrame, Skipped
+from scrapray.datasets.config import BedByWords
 from scrapray.datasets.painting import Painting, odd_regions, paint_mask_file, paint_regions
 from scrapray.datasets.split import Split, place_of, unit_of
 from scrapray.errors import FrameError
@@ -35,6 +36,7 @@ class TileCutter:
         class_names: Ids are positions, from 1.
         class_of_value: Class id of every value of a class-index mask.
         beds: Corners of the truck bed of each camera; without any, the bed is the whole frame.
+        bed_by_words: How to find the bed in frames of other cameras; left out, their frames are too.
         tile_px: Side of a tile.
         overlap_px: Pixels that neighbours share at least.
         clean_share: Share of tiles without a contaminant that are kept for training; in the other splits all are.
@@ -44,6 +46,7 @@ class TileCutter:
     class_names: tuple[str, ...]
     class_of_value: Mapping[int, int]
     beds: Mapping[str, Polygon]
+    bed_by_words: BedByWords | None = None
     tile_px: int
     overlap_px: int
     clean_share: float
@@ -68,7 +71,7 @@ class TileCutter:
         if min(frame_hw) < self.tile_px:
             raise FrameError("cut", "frame_smaller_than_tile", f"{frame_hw[1]}x{frame_hw[0]}")
         boxes_N4 = tile_boxes(*frame_hw, self.tile_px, self.overlap_px)
-        bed_HW = self._bed(frame.camera_id, frame_hw)
+        bed_HW = self._bed(frame.camera_id, pixels_HW3)
         boxes_N4 = boxes_N4[touches(boxes_N4, bed_HW)]
         class_HW, overlapped_px, skipped = self._paint(frame, frame_hw, mask_data)
         skipped += odd_regions(frame, bed_HW)
@@ -80,10 +83,16 @@ class TileCutter:
         told |= {"thumbnail": coarse_look(pixels_HW3, bed_HW)}
         return [told | row for row in self._tiles(frame.frame_id, split, pixels_HW3, class_HW, boxes_N4)], skipped
 
-    def _bed(self, camera_id: str | None, frame_hw: tuple[int, int]) -> NDArray[np.bool_]:
-        if self.beds and camera_id not in self.beds:
+    def _bed(self, camera_id: str | None, pixels_HW3: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        polygon = self.beds.get(camera_id or "")
+        if polygon is None and self.bed_by_words:
+            from scrapray.segmenter.truck_bed import bed_finder
+
+            words = self.bed_by_words
+            return bed_finder(words.detector, words.masker).find(pixels_HW3, words.phrases, words.min_score)
+        if polygon is None and self.beds:
             raise FrameError("bed", "unknown_camera", str(camera_id))
-        return bed_mask(self.beds.get(camera_id or ""), frame_hw)
+        return bed_mask(polygon, (pixels_HW3.shape[0], pixels_HW3.shape[1]))
 
     def _paint(self, frame: AnnotatedFrame, frame_hw: tuple[int, int], mask_data: bytes | None) -> Painting:
         if mask_data is None:

@@ -166,6 +166,7 @@ def _cutter(config: DatasetConfig) -> TileCutter:
         class_names=config.class_names.names,
         class_of_value=config.class_of_mask_value,
         beds={name: camera.bed_polygon_px for name, camera in config.cameras.items()},
+        bed_by_words=config.bed_by_words,
         **asdict(config.tiles),
     )
 

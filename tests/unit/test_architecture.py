@@ -36,6 +36,7 @@ OWNERS = {
     "torch": TORCH,
     "torchvision": TORCH,
     "open_clip": TORCH,
+    "transformers": frozenset({"segmenter"}),
     "schedulefree": TORCH,
     "cv2": frozenset({"imagery"}),
     "PIL": frozenset({"imagery"}),
