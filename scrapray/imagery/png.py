@@ -26,4 +26,4 @@ def decode_png(data: bytes) -> NDArray[np.uint8]:
 
 def _swapped(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """OpenCV has blue first."""
-    return pixels[..., ::-1] if pixels.ndim == 3 else pixels
+    return np.ascontiguousarray(pixels[..., ::-1]) if pixels.ndim == 3 else pixels

@@ -86,7 +86,7 @@ def finetune(task: Task, *, name: str, runs_uri: str, storage: Storage) -> Finet
     try:
         result = trainer.fit()
     except ray.train.TrainingFailedError as error:
-        raise ModelError(f"training {name} failed: {error}; its checkpoints are in {runs_uri}/{name}") from error
+        raise ModelError(f"training {name} failed: {_why(error)}; its checkpoints are in {runs_uri}/{name}") from error
     checkpoint = result.get_best_checkpoint(SCORE, "max")
     last = result.checkpoint
     assert checkpoint is not None and last is not None and result.best_checkpoints is not None, (
@@ -94,3 +94,10 @@ def finetune(task: Task, *, name: str, runs_uri: str, storage: Storage) -> Finet
     )
     metrics = next(values for kept, values in result.best_checkpoints if kept.path == checkpoint.path)
     return Finetuned(checkpoint=checkpoint, last=last, metrics=metrics, steps=int(metrics["step"]))
+
+
+def _why(error: ray.train.TrainingFailedError) -> str:
+    """What went wrong on the first worker that failed, without the way there."""
+    failures = getattr(error, "worker_failures", {})
+    lines = str(next(iter(failures.values()), error)).strip().splitlines()
+    return lines[-1].strip() if lines else repr(error)

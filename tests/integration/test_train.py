@@ -62,10 +62,10 @@ loaders = 0
 def make_dataset(folder: Path) -> Path:
     """Tiles of nine drawn loads."""
     size = SceneSettings(width_px=480, height_px=270, contaminated_share=1.0)
-    draw_archive(folder / "archive", num_loads=9, frames_per_load=2, settings=size, masks=True)
+    draw_archive(folder / "archive", num_loads=9, frames_per_load=1, settings=size, masks=True)
     config = DatasetConfig(
         cameras=read_config(folder / "archive" / "audit.toml").cameras,
-        tiles=TilesConfig(tile_px=64, overlap_px=16),
+        tiles=TilesConfig(tile_px=96, overlap_px=0, clean_share=0.1),
         split=SplitConfig(train=0.5, validation=0.3, test=0.2, seed=22),
     )
     prepare_dataset("masks", str(folder / "archive"), str(folder / "scrap-1"), config=config, command="prepare")
@@ -121,6 +121,7 @@ def test_a_dataset_becomes_a_candidate_that_an_audit_can_load(dataset: Path, set
     assert len(Registry().list_versions()) == 1, "what is finished is not trained again"
 
 
+@pytest.mark.slow
 def test_two_models_of_one_dataset_can_be_compared(dataset: Path, settings: Path, tmp_path: Path) -> None:
     registry = Registry()
     for profile in ("paper", "frozen"):
