@@ -8,6 +8,7 @@ boxes and SAM (Kirillov et al. 2023) the masks, as in Grounded SAM (Ren et al. 2
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,19 +32,19 @@ class BedFinder:
             ModelError: A model cannot be had.
         """
         try:
-            from transformers import GroundingDinoForObjectDetection, GroundingDinoProcessor, SamModel, SamProcessor
-            from transformers.utils.logging import disable_progress_bar
+            import transformers
         except ImportError as error:
             raise ConfigurationError(
                 "to find the truck bed by words, install the extra: pip install 'scrapray[words]'"
             ) from error
-        disable_progress_bar()
+        hub: Any = transformers  # much of it has no types
+        hub.utils.logging.disable_progress_bar()
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            self._boxes_in = GroundingDinoProcessor.from_pretrained(detector)
-            self._detector = GroundingDinoForObjectDetection.from_pretrained(detector).to(self._device).eval()
-            self._masks_in = SamProcessor.from_pretrained(masker)
-            self._masker = SamModel.from_pretrained(masker).to(self._device).eval()
+            self._boxes_in = hub.GroundingDinoProcessor.from_pretrained(detector)
+            self._detector = hub.GroundingDinoForObjectDetection.from_pretrained(detector).to(self._device).eval()
+            self._masks_in = hub.SamProcessor.from_pretrained(masker)
+            self._masker = hub.SamModel.from_pretrained(masker).to(self._device).eval()
         except (OSError, ValueError) as error:
             what = " ".join(str(error).split())
             raise ModelError(

@@ -20,7 +20,8 @@ FLOORS = (
     {"segmenter": "segmenter", "baselines": "baselines"},
     {"outside world": "storage lake registry"},
     {"cluster": "cluster"},
-    {"audit": "audit", "datasets": "datasets", "training": "training", "evaluation": "evaluation", "report": "report"},
+    {"datasets": "datasets"},
+    {"audit": "audit", "training": "training", "evaluation": "evaluation", "report": "report"},
     {"command line": "cli screen"},
     {"jobs": "jobs"},
 )

@@ -33,6 +33,7 @@ SECTIONS = {
     "[limits]": config.LimitsConfig,
 }
 DATASET_SECTIONS = {
+    "[bed_by_words]": datasets.BedByWords,
     "[annotations]": datasets.AnnotationsConfig,
     "[[classes]]": datasets.ClassConfig,
     "[tiles]": datasets.TilesConfig,

@@ -44,8 +44,10 @@ def test_tiles_that_touch_the_bed_come_with_their_pixels_classes_and_counts() ->
         assert tile["tile_sha256"] == hashlib.sha256(tile["image"] + tile["mask"]).hexdigest()
     assert [tile["class_px"] for tile in tiles] == [[400 - 60, 32, 28], [392, 0, 8], [400, 0, 0], [400, 0, 0]]
     assert (decode_png(tiles[0]["mask"])[3:9, 2:6] == 1).all()
-    assert [(one.reason, one.detail) for one in skipped] == [
-        ("overlap", "4 px of several classes; the last of them has them")
+    assert [(one.stage, one.reason, one.detail) for one in skipped] == [
+        ("kept", "tiny", "motor of 36 px"),
+        ("kept", "tiny", "cable of 36 px"),
+        ("annotation", "overlap", "4 px of several classes; the last of them has them"),
     ]
 
 
