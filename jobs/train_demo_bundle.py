@@ -31,7 +31,7 @@ DEMO = DemoTraining(
     fit=FitConfig(
         batch_size=8,
         loss_px=64,
-        max_steps=7_500,
+        max_steps=20_000,
         checkpoint_every_steps=100,
         autocast=True,
         # Over all classes, dice drives so small a tower to call everything steel, and no gradient leads back.
