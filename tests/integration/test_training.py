@@ -113,6 +113,7 @@ def workers(config: FinetuneConfig, num: int, **changes: Any) -> FinetuneConfig:
     return replace(config, workers=replace(config.workers, min=num, max=num, **changes))
 
 
+@pytest.mark.slow
 def test_training_ends_with_the_best_checkpoint_and_its_figures(tmp_path: Path, config: FinetuneConfig) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
     finetuned = train(tmp_path, config, journal)
