@@ -1,7 +1,6 @@
 pytest_plugins = [
     "tests.fixtures.services",
     "tests.fixtures.engine",
-    "tests.fixtures.hosts",
     "tests.fixtures.pictures",
     "tests.fixtures.tracking",
 ]
