@@ -116,8 +116,7 @@ def print_summary(summary: "AuditSummary", console: Console | None = None) -> No
     console.print(_loads_table(summary.loads[:MAX_LOADS_SHOWN]))
     if len(summary.loads) > MAX_LOADS_SHOWN:
         console.print(f"and {len(summary.loads) - MAX_LOADS_SHOWN} more in the table of loads\n")
-    for name, words in lines.items():
-        console.print(Text(f"{name:7}", style="bold") + Text(words), soft_wrap=True)
+    _print_lines(lines, console)
 
 
 def print_findings(findings: "Sequence[Finding]", console: Console | None = None) -> None:
@@ -160,8 +159,7 @@ def print_version(version: "ModelVersion", console: Console | None = None) -> No
         "run": version.run_id,
         **dict(sorted(version.tags.items())),
     }
-    for name, words in lines.items():
-        console.print(Text(f"{name:18}", style="bold") + Text(words), soft_wrap=True)
+    _print_lines(lines, console, width=18)
     console.print(Text(f"\n{version.description}"), soft_wrap=True)
 
 
@@ -210,8 +208,13 @@ def print_training(summary: "TrainingSummary", console: Console | None = None) -
         else "not registered yet, since the server does not take it now; the next run sends it",
         "Next": "scrapray models compare candidate champion; scrapray models promote candidate",
     }
+    _print_lines(lines, console)
+
+
+def _print_lines(lines: Mapping[str, str], console: Console, width: int = 7) -> None:
+    """Print words with their names before them."""
     for name, words in lines.items():
-        console.print(Text(f"{name:7}", style="bold") + Text(words), soft_wrap=True)
+        console.print(Text(f"{name:{width}}", style="bold") + Text(words), soft_wrap=True)
 
 
 def _with_chance(figure: float | None, chance: float | None) -> str:

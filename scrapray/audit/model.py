@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-import scrapray
 from scrapray.audit.actors import open_bundle
 from scrapray.config import environment
 from scrapray.errors import ModelError
 from scrapray.registry import ModelVersion, Registry
-from scrapray.segmenter.bundle import CARD, BundleCard
+from scrapray.segmenter.bundle import CARD, BundleCard, shipped
 from scrapray.storage import Storage, absolute, join
 
 DEMO_BUNDLE = "demo"
@@ -63,7 +62,7 @@ def find_model(model_uri: str, storage: Storage, lake_uri: str | None = None) ->
         registry = Registry()
         return _registered(registry, registry.resolve(model_uri), storage, lake_uri)
     if model_uri == DEMO_BUNDLE:
-        model_uri = str(Path(scrapray.__file__).parent / "bundles" / DEMO_BUNDLE)
+        model_uri = str(shipped(DEMO_BUNDLE))
     bundle_uri = model_uri if "://" in model_uri else absolute(model_uri)
     card = open_bundle(bundle_uri, storage).card
     return FoundModel(uri=bundle_uri, name=card.name, version=card.version, bundle_uri=bundle_uri, card=card)

@@ -1,12 +1,12 @@
 """What was annotated in a frame -> the class of each of its pixels, class_HW; 0 is steel."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scrapray.datasets.annotations import AnnotatedFrame, Skipped
+from scrapray.datasets.annotations import AnnotatedFrame, Region, Skipped
 from scrapray.errors import FrameError
 from scrapray.imagery.decode import decode_class_indexes
 from scrapray.imagery.masks import encode_mask, mask_area, outline_mask, paint_classes, shared_area
@@ -46,7 +46,7 @@ def paint_regions(frame: AnnotatedFrame, frame_hw: tuple[int, int], class_names:
     masks, skipped = [], []
     sizes = [(frame.height_px, frame.width_px)]
     for region in frame.regions:
-        mask = region.mask or outline_mask(region.polygons, frame_hw)
+        mask = _mask_of(region, frame_hw)
         sizes.append((mask["height_px"], mask["width_px"]))
         if mask_area(mask):
             masks.append((class_names.index(region.class_name) + 1, mask))
@@ -74,7 +74,7 @@ def odd_regions(frame: AnnotatedFrame, bed_HW: NDArray[np.bool_]) -> list[Skippe
     bed = encode_mask(bed_HW, (0, 0), frame_hw) if frame.regions else {}
     found = []
     for region in frame.regions:
-        mask = region.mask or outline_mask(region.polygons, frame_hw)
+        mask = _mask_of(region, frame_hw)
         area_px = mask_area(mask)
         reasons = {"tiny": 0 < area_px < _TINY_PX, "outside_bed": 2 * shared_area(mask, bed) < area_px}
         found += [
@@ -89,6 +89,11 @@ def odd_regions(frame: AnnotatedFrame, bed_HW: NDArray[np.bool_]) -> list[Skippe
             if holds
         ]
     return found
+
+
+def _mask_of(region: Region, frame_hw: tuple[int, int]) -> dict[str, Any]:
+    """A value of ``schema.MASK``."""
+    return region.mask or outline_mask(region.polygons, frame_hw)
 
 
 def paint_mask_file(data: bytes, frame_hw: tuple[int, int], class_of_value: Mapping[int, int]) -> NDArray[np.uint8]:

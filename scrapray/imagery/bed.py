@@ -48,6 +48,12 @@ def _first_centre(position: Any) -> Any:
     return np.ceil(np.asarray(position) - 0.5).astype(np.intp)
 
 
+def around(bed_HW: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Rows and columns of the smallest box that holds the bed, which holds at least one pixel."""
+    rows, columns = (np.flatnonzero(bed_HW.any(axis=axis)) for axis in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
 def touches(boxes_N4: NDArray[np.intp], bed_HW: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which boxes (xyxy, half-open) hold at least one pixel of the bed."""
     return np.array([bed_HW[y0:y1, x0:x1].any() for x0, y0, x1, y1 in boxes_N4], dtype=np.bool_)

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from scrapray.imagery.bed import around
+
 _SIDE_PX = 16
 _MOST_DIFFERENCE = 0.02
 """Mean difference of grey, as a share of full scale, up to which two frames count as near copies."""
@@ -17,9 +19,7 @@ def coarse_look(frame_HW3: NDArray[np.uint8], bed_HW: NDArray[np.bool_]) -> byte
 
     Means, other than single pixels, forget the noise of the sensor: a heap that stands still looks the same.
     """
-    rows, columns = (np.flatnonzero(bed_HW.any(axis=axis)) for axis in (1, 0))
-    around_HW3 = frame_HW3[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    grey_HW = cv2.cvtColor(np.ascontiguousarray(around_HW3), cv2.COLOR_RGB2GRAY)
+    grey_HW = cv2.cvtColor(np.ascontiguousarray(frame_HW3[around(bed_HW)]), cv2.COLOR_RGB2GRAY)
     return np.asarray(cv2.resize(grey_HW, (_SIDE_PX, _SIDE_PX), interpolation=cv2.INTER_AREA)).tobytes()
 
 

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from scrapray.imagery.bed import around
+
 _LONG_SIDE_PX = 1920
 """Larger frames are measured on a copy of this size, so a limit means the same at 4K and at full HD."""
 _DARK, _BRIGHT = 13, 250
@@ -45,8 +47,7 @@ class FrameQuality:
 def measure_quality(frame_HW3: NDArray[np.uint8], bed_HW: NDArray[np.bool_]) -> FrameQuality:
     """Measure a frame (uint8 RGB) inside the bed, which holds at least one pixel."""
     scale = min(1.0, _LONG_SIDE_PX / max(bed_HW.shape))
-    rows, columns = (np.flatnonzero(bed_HW.any(axis=axis)) for axis in (1, 0))
-    around_bed = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    around_bed = around(bed_HW)
     colors_hw3 = _scaled(frame_HW3[around_bed], scale)
     inside_hw = _scaled(bed_HW[around_bed].astype(np.uint8) * 255, scale)
     grey_hw = _grey(colors_hw3)

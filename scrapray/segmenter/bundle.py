@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+import scrapray
 from scrapray.errors import ConfigurationError, ModelError
 from scrapray.labels import Contaminant
 from scrapray.segmenter.model import Segmenter, SegmenterConfig, prepare_tiles
@@ -217,6 +218,11 @@ def save_bundle(
     card = replace(card, weights_sha256=sha256_of_file(folder / _WEIGHTS))
     write_card(folder, card)
     return card
+
+
+def shipped(name: str) -> Path:
+    """Folder of what is shipped with the package, by its name."""
+    return Path(scrapray.__file__).parent / "bundles" / name
 
 
 def write_card(folder: Path, card: BundleCard) -> None:

@@ -5,14 +5,13 @@ augmentation.
 """
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
-import scrapray
 from scrapray.config import STRICT, StorageConfig, require, sha256_of
 from scrapray.imagery.augmentation import AugmentConfig
+from scrapray.segmenter.bundle import shipped
 from scrapray.segmenter.losses import LossConfig
 from scrapray.segmenter.model import SegmenterConfig
 from scrapray.segmenter.step import OptimConfig
@@ -40,7 +39,7 @@ class StartConfig:
         """Model and weights as ``build_segmenter`` takes them, on this node."""
         if self.clip != MINIATURE:
             return self.clip, None if self.weights == RANDOM else self.weights
-        folder = Path(scrapray.__file__).parent / "bundles" / "miniature-clip"
+        folder = shipped("miniature-clip")
         return str(folder / "model.json"), str(folder / "weights.safetensors")
 
 

@@ -6,8 +6,6 @@ Legend: K contaminants, H x W pixels.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import reduce
-from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from scrapray.segmenter.bundle import BundleCard, save_bundle
 from scrapray.segmenter.checkpoint import load_weights
 from scrapray.segmenter.measure import ANY, STRIDE_PX, Figures, score_tiles
 from scrapray.segmenter.model import Segmenter
+from scrapray.statistics.metrics import PixelMetrics
 from scrapray.statistics.promotion import LoadCounts, SplitStatistics
 from scrapray.storage import Storage
 from scrapray.training.config import FinetuneConfig
@@ -46,7 +45,8 @@ class Export:
         config: Of the training.
         classes: The contaminants, in the order of their class ids.
         checkpoint: Of the training.
-        validation: Tiles that thresholds are chosen on.
+        validation: Tiles that examples are shown of.
+        validated: What the checkpoint reached on them, by name; thresholds follow from it.
         test: Tiles that nothing was chosen on.
         tile_px: Side of the tiles.
         version: Of the model, for the card.
@@ -57,6 +57,7 @@ class Export:
     classes: tuple[Contaminant, ...]
     checkpoint: ray.train.Checkpoint
     validation: SplitTiles
+    validated: Mapping[str, PixelMetrics]
     test: SplitTiles
     tile_px: int
     version: str
@@ -70,16 +71,11 @@ def export_bundle(export: Export, folder: Path) -> BundleCard:
     with export.checkpoint.as_directory() as found:
         load_weights(Path(found, CHECKPOINT), segmenter)
     segmenter.to(device).eval()
-    autocast = export.config.training.autocast
-
-    def measured(split: SplitTiles, places: Sequence[int]) -> Figures:
-        return measure_tiles(segmenter, split, places, device, autocast)
-
-    validation = measured(export.validation, range(len(export.validation)))
-    thresholds_K = choose_thresholds(validation, [contaminant.name for contaminant in export.classes])
-    of_load = {load_id: measured(export.test, places) for load_id, places in _places_of_loads(export.test).items()}
-    _write_statistics(folder, of_load, thresholds_K, export)
+    thresholds_K = best_f1_thresholds(export.validated, [contaminant.name for contaminant in export.classes])
+    counts, figures = _measure_test(segmenter, export, thresholds_K, device)
+    _write_statistics(folder, counts, export)
     _write_examples(folder, segmenter, export, thresholds_K, device)
+    num_loads = len(set(export.test.load_ids))
     return save_bundle(
         folder,
         segmenter,
@@ -89,20 +85,36 @@ def export_bundle(export: Export, folder: Path) -> BundleCard:
         thresholds=thresholds_K,
         trained_on=export.trained_on,
         metrics={
-            "measured_on": f"{len(export.test)} tiles of {len(of_load)} loads of the test split, every {STRIDE_PX} px",
-            "test": _as_dict(reduce(add, of_load.values())),
-            "validation": _as_dict(validation),
+            "measured_on": f"{len(export.test)} tiles of {num_loads} loads of the test split, every {STRIDE_PX} px",
+            "test": _as_dict(figures.metrics()),
+            "validation": _as_dict(export.validated),
         },
     )
 
 
-def choose_thresholds(validation: Figures, class_names: Sequence[str]) -> tuple[float, ...]:
+def best_f1_thresholds(validated: Mapping[str, PixelMetrics], class_names: Sequence[str]) -> tuple[float, ...]:
     """Of each contaminant the score with the best F1 over validation pixels; where it shows none, that of all."""
-    metrics = validation.metrics()
-    chosen = [metrics[name].f1_threshold for name in class_names]
-    of_all = metrics[ANY].f1_threshold
+    chosen = [validated[name].f1_threshold for name in class_names]
+    of_all = validated[ANY].f1_threshold
     assert of_all is not None, "a validation split that shows no contaminant is refused before training"
     return tuple(float(np.clip(of_all if score is None else score, *_RANGE)) for score in chosen)
+
+
+def _measure_test(
+    segmenter: Segmenter, export: Export, thresholds_K: Sequence[float], device: torch.device
+) -> tuple[list[LoadCounts], Figures]:
+    """Counts load by load, without their empty bins, and the figures of all loads together."""
+    names = [contaminant.name for contaminant in export.classes]
+    counts: list[LoadCounts] = []
+    whole = Figures.empty(names)
+    for load_id, places in _places_of_loads(export.test).items():
+        figures = measure_tiles(segmenter, export.test, places, device, export.config.training.autocast)
+        counts += [
+            LoadCounts.of(load_id, name, threshold, figures.histograms[name])
+            for name, threshold in zip(names, thresholds_K, strict=True)
+        ]
+        whole += figures
+    return counts, whole
 
 
 def _places_of_loads(split: SplitTiles) -> dict[str, list[int]]:
@@ -112,19 +124,12 @@ def _places_of_loads(split: SplitTiles) -> dict[str, list[int]]:
     return places
 
 
-def _as_dict(figures: Figures) -> dict[str, Any]:
-    return {name: asdict(found) for name, found in figures.metrics().items()}
+def _as_dict(figures: Mapping[str, PixelMetrics]) -> dict[str, Any]:
+    return {name: asdict(found) for name, found in figures.items()}
 
 
-def _write_statistics(
-    folder: Path, of_load: Mapping[str, Figures], thresholds_K: Sequence[float], export: Export
-) -> None:
-    counts = tuple(
-        LoadCounts.of(load_id, contaminant.name, threshold, figures.histograms[contaminant.name])
-        for load_id, figures in of_load.items()
-        for contaminant, threshold in zip(export.classes, thresholds_K, strict=True)
-    )
-    rows = SplitStatistics(split_sha256=export.test.sha256, counts=counts).rows()
+def _write_statistics(folder: Path, counts: Sequence[LoadCounts], export: Export) -> None:
+    rows = SplitStatistics(split_sha256=export.test.sha256, counts=tuple(counts)).rows()
     table = pa.Table.from_pylist(rows, schema=schema.TEST_STATISTICS)
     write_table(table, schema.TEST_STATISTICS, str(folder / TEST_STATISTICS), Storage())
 

@@ -7,11 +7,12 @@ made of averaged weights, and end each epoch.
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import reduce
 from math import ceil
 from operator import add
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray.train
@@ -34,6 +35,7 @@ from scrapray.segmenter.step import (
     make_optimizer,
     train_step,
 )
+from scrapray.statistics.metrics import PixelMetrics
 from scrapray.training.config import FinetuneConfig
 from scrapray.training.order import balanced_chances, shares
 from scrapray.training.sharding import spread
@@ -43,6 +45,7 @@ CHECKPOINT, CURVE = "checkpoint.pt", "curve.json"
 """Files of a checkpoint: weights and optimizer, and all figures told until then, step by step."""
 SCORE = "validation_average_precision"
 """Metric by which checkpoints are kept; below 0 where nothing was validated."""
+_VALIDATION = "validation"
 _REPORT_EVERY_STEPS = 20
 _COUNTED_AT_ONCE = 64
 
@@ -150,13 +153,13 @@ class _Worker:
         with evaluation_mode(self.module, self.optimizer):
             figures = _sum_over_workers(self._measure())
         metrics = {
-            f"validation/{name}/{figure}": value
+            f"{_VALIDATION}/{name}/{figure}": value
             for name, found in figures.metrics().items()
             for figure, value in asdict(found).items()
             if value is not None
         }
         self._tell(step, metrics)
-        self.save(step, {**metrics, SCORE: metrics.get(f"validation/{ANY}/average_precision", 0.0)})
+        self.save(step, {**metrics, SCORE: metrics.get(f"{_VALIDATION}/{ANY}/average_precision", 0.0)})
 
     def save(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write a checkpoint of averaged weights, from the first worker only; all workers wait for it."""
@@ -190,6 +193,15 @@ def new_segmenter(config: FinetuneConfig, classes: Sequence[Contaminant]) -> Seg
     """The segmenter that training begins with."""
     model, weights = config.start.places()
     return build_segmenter(config.segmenter, classes, model=model, weights=weights, seed=config.training.seed)
+
+
+def validation_of(metrics: Mapping[str, float], classes: Sequence[Contaminant]) -> dict[str, PixelMetrics]:
+    """Figures of the validation that ended an epoch, by name, from what was reported of it."""
+    found: dict[str, dict[str, Any]] = {
+        name: {figure.name: metrics.get(f"{_VALIDATION}/{name}/{figure.name}") for figure in fields(PixelMetrics)}
+        for name in (ANY, *(contaminant.name for contaminant in classes))
+    }
+    return {name: PixelMetrics(**figures) for name, figures in found.items()}
 
 
 def measure_tiles(

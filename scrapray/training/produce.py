@@ -33,7 +33,7 @@ from scrapray.training.config import FinetuneConfig
 from scrapray.training.curves import CURVES, draw_curves
 from scrapray.training.export import EXAMPLES, Export, export_bundle
 from scrapray.training.fit import Finetuned, finetune, resources_of
-from scrapray.training.loop import CURVE, Task
+from scrapray.training.loop import CURVE, Task, validation_of
 from scrapray.training.post import delivered
 
 _RUN, _RESULT, _BUNDLE = "run.json", "result.json", "bundle"
@@ -203,6 +203,7 @@ def _export(dataset: Dataset, config: FinetuneConfig, finetuned: Finetuned, name
         classes=dataset.card.classes,
         checkpoint=finetuned.checkpoint,
         validation=dataset.split("validation"),
+        validated=validation_of(finetuned.metrics, dataset.card.classes),
         test=dataset.split("test"),
         tile_px=dataset.card.tile_px,
         version=name,
