@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED)  ## audit four drawn truck loads in 4K, from archive to tables, in ./demo
 	rm -rf demo
-	$(BIN)/scrapray draw demo/archive --loads 4 --frames 6 --seed 1
+	$(BIN)/scrapray draw demo/archive --loads 4 --frames 4 --seed 1
 	$(BIN)/scrapray index demo/archive demo/manifest --config demo/archive/audit.toml
 	@echo '$(BIN)/scrapray audit demo/manifest demo/lake --model demo --config demo/archive/audit.toml'
 	@$(BIN)/scrapray audit demo/manifest demo/lake --model demo --config demo/archive/audit.toml || [ $$? -eq 3 ] && \

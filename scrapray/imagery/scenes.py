@@ -23,6 +23,7 @@ __all__ = [
     "SceneSettings",
     "contact_sheet",
     "draw_archive",
+    "draw_frames",
     "draw_load",
     "draw_tiles",
 ]
@@ -95,6 +96,22 @@ def _seen_from_window(rng: Random, bed_xy: Corners, side_px: int) -> Corners:
     over = (0.25 if rng.random() < 1 / 3 else 0.0) * side_px
     corner = rng.uniform(low - over, np.maximum(high - side_px, low) + over)
     return [(x - float(corner[0]), y - float(corner[1])) for x, y in bed_xy]
+
+
+def draw_frames(seed: int, settings: SceneSettings | None = None) -> Iterator[tuple[Bytes, Bytes]]:
+    """Draw the frames of one load after the other, without end.
+
+    Args:
+        seed: The same arguments draw the same bytes.
+        settings: What loads are drawn like; 4K by default.
+
+    Yields:
+        Picture (H, W, 3), RGB, and class index per pixel (H, W), both uint8.
+    """
+    rng = np.random.default_rng((seed, 4))
+    while True:
+        for frame in draw_load(int(rng.integers(2**62)), settings).frames:
+            yield frame.image_HW3, frame.class_HW
 
 
 def draw_archive(

@@ -7,10 +7,11 @@ Shapes: N tiles, H x W pixels, K contaminants, h x w cells of a score map.
 """
 
 import itertools
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from scrapray.segmenter.checkpoint import steps_done
 from scrapray.segmenter.fit import FitConfig, FitProgress, TilePair, fit
 from scrapray.segmenter.losses import tiles_per_class
 from scrapray.segmenter.measure import STRIDE_PX, Figures, score_tiles
+from scrapray.segmenter.mining import mined_windows
 from scrapray.segmenter.model import Segmenter, SegmenterConfig, build_segmenter
 
 MIN_AREA_PX = 100
@@ -38,11 +40,15 @@ OBJECT_BANDS_PX = (15, 30, 60, 120)
 _CHUNK = 128
 _BATCH = 8
 _TEST_SEED = 2_000_000
+_MINING_SEEDS = range(1_000_000, _TEST_SEED, 100_000)
 _EIGHT_CONNECTED = np.ones((3, 3), np.bool_)
 _NAMES = tuple(contaminant.name for contaminant in SCRAP_CONTAMINANTS)
 
 TileSource = Callable[[int, int], Iterator[TilePair]]
 """Seed, side in px -> tiles without end."""
+
+FrameSource = Callable[[int], Iterator[TilePair]]
+"""Seed -> whole frames without end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +62,12 @@ class DemoTraining:
         drawn_px: Side of the pictures drawn for training, from which tiles are cut at any place.
         num_training: Pictures to train on, again and again, each time varied.
         num_test: Tiles on which the figures of the card are taken.
-        seed: Of the training tiles; those of the test have their own.
+        mine_after_steps: After each of these steps, windows of whole frames on which the segmenter is wrong join the
+            training, see ``mining``.
+        num_mined: Windows that join each time.
+        num_false_alarms: Of them, those around false alarms, per frame.
+        mined_share: Share of these windows in the training from then on.
+        seed: Of the training tiles; those of the test and of mined frames have their own.
         workers: Processes that draw.
     """
 
@@ -66,6 +77,10 @@ class DemoTraining:
     drawn_px: int
     num_training: int
     num_test: int
+    mine_after_steps: tuple[int, ...] = ()
+    num_mined: int = 1_024
+    num_false_alarms: int = 12
+    mined_share: float = 0.4
     seed: int = 0
     workers: int = 2
 
@@ -107,18 +122,29 @@ def keep_tiles(
 ) -> Tiles:
     """Draw tiles into a folder, chunk by chunk; chunks that are there already are read."""
     folder.mkdir(parents=True, exist_ok=True)
-    starts = range(0, num, _CHUNK)
-    with ProcessPoolExecutor(workers) as pool:
-        jobs = [(folder, start, min(_CHUNK, num - start), side_px, seed, source) for start in starts]
-        paths = []
-        for start, pair in zip(starts, pool.map(_keep_chunk, jobs), strict=True):
-            paths.append(pair)
-            report(f"{folder.name}: {min(start + _CHUNK, num)} of {num} pictures drawn")
+    jobs = [(folder, first, min(_CHUNK, num - first), side_px, seed, source) for first in range(0, num, _CHUNK)]
+    paths = []
+    for pair in _keep_chunks(jobs, workers):
+        paths.append(pair)
+        report(f"{folder.name}: {min(len(paths) * _CHUNK, num)} of {num} pictures drawn")
     chunks = [(np.load(images, mmap_mode="r"), np.load(classes, mmap_mode="r")) for images, classes in paths]
     return Tiles(*zip(*chunks, strict=True))
 
 
-def _keep_chunk(job: tuple[Path, int, int, int, int, TileSource]) -> tuple[Path, Path]:
+_Chunk = tuple[Path, int, int, int, int, TileSource]
+
+
+def _keep_chunks(jobs: Sequence[_Chunk], workers: int) -> Iterator[tuple[Path, Path]]:
+    if workers == 1:
+        yield from map(_keep_chunk, jobs)
+        return
+    # Spawned, since a process that has computed with torch must not be forked.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield from pool.map(_keep_chunk, jobs)
+
+
+def _keep_chunk(job: _Chunk) -> tuple[Path, Path]:
     folder, start, num, side_px, seed, source = job
     paths = tuple(folder / f"{seed}-{side_px}-{start:06d}-{num}-{what}.npy" for what in ("images", "classes"))
     if not all(path.exists() for path in paths):
@@ -137,6 +163,7 @@ def train_demo_bundle(
     bundle_dir: Path,
     demo: DemoTraining,
     source: TileSource,
+    frames: FrameSource,
     report: Callable[[str], None] = print,
 ) -> BundleCard:
     """Draw, finetune, measure beside the frozen CLIP, and write the bundle, with thresholds still to be set.
@@ -147,6 +174,7 @@ def train_demo_bundle(
         bundle_dir: Takes the bundle.
         demo: How to make it.
         source: Draws tiles.
+        frames: Draws the frames that are mined.
         report: Takes lines of progress.
     """
     training = keep_tiles(
@@ -162,14 +190,18 @@ def train_demo_bundle(
     model, weights = str(clip_dir / "model.json"), clip_dir / "weights.safetensors"
     segmenter = build_segmenter(demo.segmenter, SCRAP_CONTAMINANTS, model=model, weights=weights, seed=demo.seed)
     checkpoint = run_dir / "checkpoint.pt"
-    steps = fit(
-        segmenter,
-        varied_tiles(training, demo.tile_px, (demo.seed, steps_done(checkpoint))),
-        demo.fit,
-        tiles_per_class=training.count_per_class(),
-        checkpoint=checkpoint,
-        watch=lambda progress, _: report(progress_line(progress)),
-    )
+    mined: list[Tiles] = []
+    for max_steps in (*demo.mine_after_steps, demo.fit.max_steps):
+        steps = fit(
+            segmenter,
+            varied_tiles(training, mined, demo, steps_done(checkpoint)),
+            replace(demo.fit, max_steps=max_steps),
+            tiles_per_class=training.count_per_class(),
+            checkpoint=checkpoint,
+            watch=lambda progress, _: report(progress_line(progress)),
+        )
+        if len(mined) < len(demo.mine_after_steps):
+            mined.append(_mine(run_dir / f"mined-{len(mined) + 1}", len(mined), segmenter, demo, frames, report))
     frozen = frozen_segmenter(demo.segmenter, model, weights)
     return save_bundle(
         bundle_dir,
@@ -181,7 +213,8 @@ def train_demo_bundle(
             "what": "drawn scrap only: it knows nothing of real scrap",
             "start": "miniature-clip",
             "steps": steps,
-            "pictures": len(training),
+            "mined_after_steps": demo.mine_after_steps,
+            "pictures": [len(training), *map(len, mined)],
             "settings": asdict(demo.fit),
         },
         metrics={
@@ -209,20 +242,57 @@ def draw_test_tiles(
     return keep_tiles(run_dir / "test", demo.num_test, demo.tile_px, seed, source, workers=demo.workers, report=report)
 
 
-def varied_tiles(drawn: Tiles, tile_px: int, seed: tuple[int, ...]) -> Iterator[TilePair]:
-    """Tiles without end, from drawn pictures in random order: each from another place, turned, mirrored and in
-    another light. Without all this a few thousand pictures are soon known by heart.
+def _mine(
+    folder: Path,
+    time: int,
+    segmenter: Segmenter,
+    demo: DemoTraining,
+    frames: FrameSource,
+    report: Callable[[str], None],
+) -> Tiles:
+    """Windows on which the segmenter, as it was when this folder was begun, is wrong."""
+    bundle_dir = folder / "bundle"
+    if not bundle_dir.exists():
+        save_bundle(bundle_dir, segmenter, name="demo", version=folder.name, tile_px=demo.tile_px)
+    return keep_tiles(
+        folder,
+        demo.num_mined,
+        demo.drawn_px,
+        demo.seed + _MINING_SEEDS[time],
+        partial(_mined_tiles, bundle_dir, frames, demo.num_false_alarms),
+        workers=demo.workers,
+        report=report,
+    )
+
+
+def _mined_tiles(
+    bundle_dir: Path, frames: FrameSource, num_false_alarms: int, seed: int, side_px: int
+) -> Iterator[TilePair]:
+    return mined_windows(load_bundle(bundle_dir), frames(seed), side_px, num_false_alarms)
+
+
+def varied_tiles(drawn: Tiles, mined: Sequence[Tiles], demo: DemoTraining, first_step: int = 0) -> Iterator[TilePair]:
+    """Tiles without end, from drawn and mined pictures in random order: each from another place, turned, mirrored and
+    in another light. Without all this a few thousand pictures are soon known by heart. Another first step gives
+    another order.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng((demo.seed, first_step))
+    pools = [_in_random_order(rng, pictures) for pictures in (drawn, *mined)]
+    mined_share = demo.mined_share if mined else 0.0
+    shares = [1 - mined_share, *(mined_share / len(mined) for _ in mined)]
     while True:
-        for place in rng.permutation(len(drawn)):
-            image_HW3, class_HW = drawn[int(place)]
-            top, left = rng.integers(np.array(class_HW.shape) - tile_px + 1)
-            turns = int(rng.integers(4))
-            image_HW3, class_HW = (
-                np.rot90(array[top : top + tile_px, left : left + tile_px], turns) for array in (image_HW3, class_HW)
-            )
-            yield augment(rng, image_HW3, class_HW, AugmentConfig(flip=True, light=0.3))
+        image_HW3, class_HW = next(pools[rng.choice(len(pools), p=shares)])
+        top, left = rng.integers(np.array(class_HW.shape) - demo.tile_px + 1)
+        here = np.s_[top : top + demo.tile_px, left : left + demo.tile_px]
+        turns = int(rng.integers(4))
+        image_HW3, class_HW = (np.rot90(array[here], turns) for array in (image_HW3, class_HW))
+        yield augment(rng, image_HW3, class_HW, AugmentConfig(flip=True, light=0.3))
+
+
+def _in_random_order(rng: np.random.Generator, pictures: Tiles) -> Iterator[TilePair]:
+    while True:
+        for place in rng.permutation(len(pictures)):
+            yield pictures[int(place)]
 
 
 def progress_line(progress: FitProgress) -> str:

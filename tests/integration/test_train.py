@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from scrapray.training.export import EXAMPLES
 from scrapray.training.produce import train_model
 from scrapray.training.profiles import read_finetune
 from tests.fixtures.pictures import TINY_CLIP
+from tests.fixtures.services import SeaweedFS
 
 pytestmark = [pytest.mark.usefixtures("engine", "registry_folder"), pytest.mark.timeout(600)]
 
@@ -57,6 +59,9 @@ gpus_per_worker = 0
 cpus_per_worker = 1
 loaders = 0
 """
+
+
+OUTAGE_S = 20
 
 
 def make_dataset(folder: Path) -> Path:
@@ -155,6 +160,32 @@ def test_a_killed_training_goes_on_and_ends_as_if_nothing_had_been(
     assert summary.test == whole.test
     weights = "bundle/weights.safetensors"
     assert (checkpoints / weights).read_bytes() == (tmp_path / "whole" / whole.name / weights).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_storage_that_is_gone_for_a_while_costs_nothing_but_time(
+    dataset: Path, settings: Path, tmp_path: Path, own_seaweedfs: SeaweedFS
+) -> None:
+    whole = train_model(str(dataset), str(tmp_path / "whole"), config=read_finetune(settings))
+    server = own_seaweedfs.server
+    config = replace(read_finetune(settings), storage=server.config)
+    bucket = server.make_bucket("runs")
+    outages = []
+
+    def outage() -> None:
+        while len(server.filesystem().glob("runs/*/checkpoint_*")) < 2:
+            time.sleep(0.2)
+        own_seaweedfs.kill()
+        time.sleep(OUTAGE_S)
+        own_seaweedfs.start()
+        outages.append(OUTAGE_S)
+
+    thread = threading.Thread(target=outage, daemon=True)
+    thread.start()
+    summary = train_model(str(dataset), bucket, config=config)
+    thread.join(timeout=60)
+    assert outages, "it should train for longer than that"
+    assert (summary.steps, summary.thresholds, summary.test) == (whole.steps, whole.thresholds, whole.test)
 
 
 def test_what_cannot_be_trained_is_said_before_any_work(dataset: Path, settings: Path, tmp_path: Path) -> None:

@@ -55,19 +55,19 @@ def test_the_miniature_clip_names_drawings_as_well_as_its_card_says(tmp_path: Pa
     reached = measure_zero_shot(clip.eval(), config, drawings)
     # Half a thousand drawings tell a share of a tenth to within three points in nineteen cases of twenty.
     assert reached.name_accuracy == pytest.approx(card["name_accuracy"], abs=0.05)
-    assert reached.name_accuracy > 3 * card["name_chance"]
+    assert reached.name_accuracy > 15 * card["name_chance"]
 
 
 def test_the_demo_bundle_finds_contaminants_above_chance_on_fresh_tiles(tmp_path: Path) -> None:
     tiles = keep_tiles(tmp_path, 36, read_card(DEMO).tile_px, 3_000_000, draw_tiles)
     found = measure(score_all(load_bundle(DEMO).model, tiles), tiles)["pixels"]["any"]
-    assert found["average_precision"] > 1.5 * found["prevalence"]
-    assert found["auroc"] > 0.6
+    assert found["average_precision"] > 4 * found["prevalence"]
+    assert found["auroc"] > 0.75
 
 
 def test_the_demo_bundle_beats_the_frozen_clip_on_its_card() -> None:
     metrics = read_card(DEMO).metrics
     tuned, frozen = (metrics[kind]["pixels"]["any"] for kind in ("finetuned", "frozen_clip"))
     assert tuned["prevalence"] == frozen["prevalence"]
-    assert tuned["average_precision"] > 2 * frozen["average_precision"]
+    assert tuned["average_precision"] > 8 * frozen["average_precision"]
     assert np.isfinite(tuned["auroc"])

@@ -11,7 +11,7 @@ from scrapray.config import read_config
 from scrapray.errors import ConfigurationError
 from scrapray.imagery import parts
 from scrapray.imagery.decode import decode_frame
-from scrapray.imagery.scenes import SceneSettings, draw_archive, draw_load, draw_tiles
+from scrapray.imagery.scenes import SceneSettings, draw_archive, draw_frames, draw_load, draw_tiles
 
 SMALL = SceneSettings(
     width_px=480, height_px=270, num_frames=3, contaminated_share=1.0, contamination_frac=0.01, num_parts=24
@@ -121,6 +121,15 @@ def test_tiles_come_without_end_and_the_same_for_the_same_seed():
         assert np.array_equal(image, same_image) and np.array_equal(classes, same_classes)
     assert len({image.tobytes() for image, _ in first}) == 40
     assert take(1, 8, 64, 0.5, SMALL)[0][0].tobytes() not in {image.tobytes() for image, _ in first}
+
+
+def test_frames_of_one_load_after_the_other_come_the_same_for_the_same_seed():
+    first, again = (list(itertools.islice(draw_frames(5, SMALL), 2 * SMALL.num_frames)) for _ in range(2))
+    assert all(
+        (a == b).all() for pair, other in zip(first, again, strict=True) for a, b in zip(pair, other, strict=True)
+    )
+    within, across = (np.mean(cv2.absdiff(first[a][0], first[b][0])) for a, b in ((0, 1), (0, SMALL.num_frames)))
+    assert within < across
 
 
 def test_the_share_of_contaminated_tiles_follows_the_option():

@@ -1,4 +1,7 @@
+import itertools
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +39,17 @@ SETTINGS = SegmenterConfig(
 )
 
 
+DEMO = DemoTraining(
+    segmenter=SETTINGS,
+    fit=FitConfig(batch_size=4, loss_px=16, max_steps=3, report_every_steps=1),
+    tile_px=48,
+    drawn_px=64,
+    num_training=24,
+    num_test=16,
+)
+GREY = np.full((64, 64, 3), 128, np.uint8), np.zeros((64, 64), np.uint8)
+
+
 def squares(seed: int, side_px: int) -> Iterator[TilePair]:
     """Tiles of grey noise, and in every second one a bright square of some class."""
     rng = np.random.default_rng(seed)
@@ -48,6 +62,10 @@ def squares(seed: int, side_px: int) -> Iterator[TilePair]:
             image_HW3[top : top + 20, left : left + 20, kind - 1] = 250
             class_HW[top : top + 20, left : left + 20] = kind
         yield image_HW3, class_HW
+
+
+def frames_of_squares(seed: int) -> Iterator[TilePair]:
+    return squares(seed, 192)
 
 
 def some_tiles(folder: Path, num: int = 24) -> Tiles:
@@ -89,13 +107,20 @@ def test_each_class_is_counted_by_the_tiles_that_show_it(tmp_path: Path) -> None
 
 def test_pictures_and_classes_are_varied_together(tmp_path: Path) -> None:
     tiles = some_tiles(tmp_path)
-    stream = varied_tiles(tiles, 48, (0,))
+    stream = varied_tiles(tiles, [], DEMO)
     for _ in range(2 * len(tiles)):
         image_HW3, class_HW = next(stream)
         assert (image_HW3.shape, class_HW.shape) == ((48, 48, 3), (48, 48))
         for kind in np.unique(class_HW[class_HW > 0]):
             assert (image_HW3[class_HW == kind][:, kind - 1] > 150).all()
             assert (image_HW3[class_HW != kind][:, kind - 1] < 150).all()
+
+
+def test_mined_pictures_are_met_as_often_as_asked_for(tmp_path: Path) -> None:
+    grey = keep_tiles(tmp_path, 4, 64, 0, lambda seed, side_px: itertools.repeat(GREY))
+    stream = varied_tiles(some_tiles(tmp_path), [grey, grey], DEMO)
+    met = sum(not np.ptp(next(stream)[0], axis=(0, 1)).any() for _ in range(1_000))
+    assert met == pytest.approx(1_000 * DEMO.mined_share, abs=60)
 
 
 def test_a_perfect_map_has_perfect_figures(tmp_path: Path) -> None:
@@ -125,23 +150,29 @@ def test_the_frozen_segmenter_reads_plain_sentences(clip_dir: Path) -> None:
 
 
 def test_from_tiles_to_a_bundle_in_pieces(tmp_path: Path, clip_dir: Path) -> None:
-    demo = DemoTraining(
-        segmenter=SETTINGS,
-        fit=FitConfig(batch_size=4, loss_px=16, max_steps=3, report_every_steps=1),
+    demo = replace(
+        DEMO,
         tile_px=64,
         drawn_px=96,
         num_training=32,
-        num_test=16,
+        mine_after_steps=(2,),
+        num_mined=8,
+        num_false_alarms=2,
         workers=1,
     )
     lines: list[str] = []
-    train_demo_bundle(clip_dir, tmp_path / "run", tmp_path / "bundle", demo, squares, lines.append)
-    card = train_demo_bundle(clip_dir, tmp_path / "run", tmp_path / "bundle", demo, squares, lines.append)
+    made = partial(train_demo_bundle, clip_dir, tmp_path / "run", tmp_path / "bundle", demo, squares, frames_of_squares)
+    made(lines.append)
+    card = made(lines.append)
     bundle = load_bundle(tmp_path / "bundle")
     assert (bundle.card.weights_sha256, bundle.card.trained_on["steps"]) == (card.weights_sha256, 3)
     assert card.metrics["frozen_clip"]["pixels"]["any"]["prevalence"] > 0
     assert sum(line.startswith("step") for line in lines) == 3
     assert "training: 32 of 32 pictures drawn" in lines
+    assert (
+        lines.index("mined-1: 8 of 8 pictures drawn")
+        == lines.index(next(line for line in lines if "step 2 " in line)) + 1
+    )
     assert bundle.score_tiles(np.zeros((1, 64, 64, 3), np.uint8), 16).shape == (1, 3, 16, 16)
 
     test = draw_test_tiles(tmp_path / "run", demo, squares)
