@@ -56,6 +56,7 @@ def files_in(folder: Path) -> dict[str, tuple[int, int]]:
     return {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.glob("*.parquet")}
 
 
+@pytest.mark.slow
 def test_a_killed_driver_leaves_finished_frames_to_the_next_run(
     uninterrupted: tuple[Path, pa.Table], tiny_bundle: Path
 ) -> None:

@@ -232,6 +232,7 @@ def test_a_night_without_frames_publishes_typed_empty_tables(yard):
         assert table.num_rows == (1 if name == "runs" else 0)
 
 
+@pytest.mark.slow
 def test_late_frames_update_the_night_and_only_they_are_computed(yard):
     yard.put(key("0007", "L1", 40), frame(40))
     yard.put(key("0009", "L3", 50), frame(50))

@@ -264,6 +264,7 @@ def test_a_check_tells_what_is_odd_and_draws_the_tiles(archive: Path, tmp_path: 
     assert decode_png((tmp_path / "out" / "sheet.png").read_bytes()).shape[1] >= 128
 
 
+@pytest.mark.slow
 def test_real_pictures_of_cookies_become_a_dataset(shared: Path, tmp_path: Path) -> None:
     config = DatasetConfig(
         classes=(ClassConfig(name="crack", definition="a crack", severity=1, aliases=("*",)),),
