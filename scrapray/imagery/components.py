@@ -13,7 +13,7 @@ from scipy import ndimage
 GROW_FRAC = 0.6
 """A component reaches as far as the map stays above this share of its class's threshold."""
 
-_EIGHT_CONNECTED = np.ones((3, 3), dtype=np.bool_)
+EIGHT_CONNECTED = np.ones((3, 3), dtype=np.bool_)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ def _of_class(
     stride_px: int,
     min_area_px: int,
 ) -> Iterator[Component]:
-    labels_hw, _ = ndimage.label(region_hw, structure=_EIGHT_CONNECTED)
+    labels_hw, _ = ndimage.label(region_hw, structure=EIGHT_CONNECTED)
     for label, (rows, columns) in enumerate(ndimage.find_objects(labels_hw), start=1):
         cells_hw = labels_hw[rows, columns] == label
         y, x = rows.start * stride_px, columns.start * stride_px

@@ -23,17 +23,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from scrapray.imagery.augmentation import AugmentConfig, augment
-from scrapray.imagery.components import Component, find_components
+from scrapray.imagery.components import EIGHT_CONNECTED, Component, find_components
 from scrapray.labels import SCRAP_CONTAMINANTS
 from scrapray.segmenter.bundle import BundleCard, load_bundle, save_bundle, write_card
 from scrapray.segmenter.checkpoint import steps_done
 from scrapray.segmenter.fit import FitConfig, FitProgress, TilePair, fit
 from scrapray.segmenter.losses import tiles_per_class
 from scrapray.segmenter.measure import STRIDE_PX, Figures, score_tiles
-from scrapray.segmenter.mining import mined_windows
+from scrapray.segmenter.mining import MIN_AREA_PX, mined_windows
 from scrapray.segmenter.model import Segmenter, SegmenterConfig, build_segmenter
 
-MIN_AREA_PX = 100
 OBJECT_BANDS_PX = (15, 30, 60, 120)
 """Lower ends of the bands of length by which recall of objects is told."""
 
@@ -41,7 +40,6 @@ _CHUNK = 128
 _BATCH = 8
 _TEST_SEED = 2_000_000
 _MINING_SEEDS = range(1_000_000, _TEST_SEED, 100_000)
-_EIGHT_CONNECTED = np.ones((3, 3), np.bool_)
 _NAMES = tuple(contaminant.name for contaminant in SCRAP_CONTAMINANTS)
 
 TileSource = Callable[[int, int], Iterator[TilePair]]
@@ -201,7 +199,7 @@ def train_demo_bundle(
             watch=lambda progress, _: report(progress_line(progress)),
         )
         if len(mined) < len(demo.mine_after_steps):
-            mined.append(_mine(run_dir / f"mined-{len(mined) + 1}", len(mined), segmenter, demo, frames, report))
+            mined.append(_mine(run_dir, len(mined), segmenter, demo, frames, report))
     frozen = frozen_segmenter(demo.segmenter, model, weights)
     return save_bundle(
         bundle_dir,
@@ -243,14 +241,15 @@ def draw_test_tiles(
 
 
 def _mine(
-    folder: Path,
-    time: int,
+    run_dir: Path,
+    num_before: int,
     segmenter: Segmenter,
     demo: DemoTraining,
     frames: FrameSource,
     report: Callable[[str], None],
 ) -> Tiles:
-    """Windows on which the segmenter, as it was when this folder was begun, is wrong."""
+    """Windows on which the segmenter is wrong; begun and cut off, they stay those of the segmenter of that time."""
+    folder = run_dir / f"mined-{num_before + 1}"
     bundle_dir = folder / "bundle"
     if not bundle_dir.exists():
         save_bundle(bundle_dir, segmenter, name="demo", version=folder.name, tile_px=demo.tile_px)
@@ -258,7 +257,7 @@ def _mine(
         folder,
         demo.num_mined,
         demo.drawn_px,
-        demo.seed + _MINING_SEEDS[time],
+        demo.seed + _MINING_SEEDS[num_before],
         partial(_mined_tiles, bundle_dir, frames, demo.num_false_alarms),
         workers=demo.workers,
         report=report,
@@ -348,7 +347,7 @@ def _measure_objects(scores_NCHW: NDArray[np.float16], tiles: Tiles, thresholds_
             left, top, right, bottom = component.bbox_xyxy
             hit_HW[top:bottom, left:right] |= component.mask
         for k, name in enumerate(_NAMES, start=1):
-            labels_HW, _ = ndimage.label(class_HW == k, structure=_EIGHT_CONNECTED)
+            labels_HW, _ = ndimage.label(class_HW == k, structure=EIGHT_CONNECTED)
             for label, box in enumerate(ndimage.find_objects(labels_HW), start=1):
                 length_px = max(side.stop - side.start for side in box)
                 band = max((low for low in OBJECT_BANDS_PX if low <= length_px), default=None)

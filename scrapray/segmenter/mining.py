@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from scrapray.imagery.components import EIGHT_CONNECTED
 from scrapray.imagery.tiling import Mosaic, tile_boxes
 from scrapray.segmenter.bundle import Bundle
 from scrapray.segmenter.fit import TilePair
 from scrapray.segmenter.measure import STRIDE_PX
 
 _BATCH = 8
-_MIN_AREA_PX = 100
+MIN_AREA_PX = 100
+"""Smaller pieces of a contaminant are not looked for."""
 _NEAR_PX = 25
 """Scores so near to a contaminant are no false alarm: they are its blurred edge."""
 
@@ -80,7 +82,7 @@ def _false_alarms(
 
 def _contaminants(class_HW: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
     """The middle of everything that shows of a contaminant, as x, y in pixels."""
-    labels_HW, _ = ndimage.label(class_HW, structure=np.ones((3, 3), np.bool_))
+    labels_HW, _ = ndimage.label(class_HW, structure=EIGHT_CONNECTED)
     for label, (rows, columns) in enumerate(ndimage.find_objects(labels_HW), start=1):
-        if (labels_HW[rows, columns] == label).sum() >= _MIN_AREA_PX:
+        if (labels_HW[rows, columns] == label).sum() >= MIN_AREA_PX:
             yield (columns.start + columns.stop) // 2, (rows.start + rows.stop) // 2
