@@ -213,7 +213,7 @@ class ResourcesConfig:
     """``[resources]``: what the audit takes from the cluster. One actor holds one segmenter.
 
     ``cpus_per_actor`` is also the number of threads that an actor computes with; left out, the cores of this machine
-    are shared among the actors. With ``gpus_per_actor`` above 0 the segmenter runs on the GPU in bfloat16. A cluster
+    are shared among the actors. With ``gpus_per_actor`` above 0 the segmenter runs on the GPU, in bfloat16. A cluster
     that is smaller than all this is refused, or given ``wait_for_nodes_s`` to grow when that is above 0.
     """
 

@@ -13,6 +13,7 @@ from scrapray.config import AuditConfig, SegmentConfig
 from scrapray.errors import ConfigurationError, ModelError
 from scrapray.schema import RESULTS
 from scrapray.segmenter.bundle import Bundle, BundleCard, load_bundle
+from scrapray.segmenter.measure import cpu_is_made_for_bf16
 from scrapray.storage import Storage
 
 
@@ -30,7 +31,7 @@ class Segment:
                 bundle.score_tiles,
                 out_px=bundle.card.tile_px // segment.map_stride_px,
                 device="cuda" if on_gpu else "cpu",
-                autocast=on_gpu,
+                autocast=on_gpu or cpu_is_made_for_bf16(),
             ),
         )
 

@@ -74,3 +74,8 @@ def score_tiles(
         maps = segmenter.score(prepared, tiles_NHW3.shape[1] // STRIDE_PX)
     scores: NDArray[np.float32] = torch.cat([maps.any_NHW[:, None], maps.classes_NKHW], dim=1).float().cpu().numpy()
     return scores
+
+
+def cpu_is_made_for_bf16() -> bool:
+    """Whether this machine's CPU multiplies matrices in bf16 (AMX); on others bf16 is slower than fp32."""
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))

@@ -11,7 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
 from scrapray.segmenter.model import Segmenter
-from scrapray.segmenter.tower import BOTH_PATHS, both_paths
+from scrapray.segmenter.tower import BLOCK_PATHS, block_paths
 
 Strategy = Literal["ddp", "fsdp"]
 
@@ -34,9 +34,9 @@ def spread(segmenter: Segmenter, strategy: Strategy, device: torch.device) -> nn
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     for block in segmenter.visual.transformer.resblocks:
         fully_shard(block, mesh=mesh)
-        # The later blocks are not called as modules, and only a registered method puts their weights together.
-        setattr(block, BOTH_PATHS, MethodType(both_paths, block))
-        register_fsdp_forward_method(block, BOTH_PATHS)
+        # Blocks are not called as modules, and only a registered method puts their weights together.
+        setattr(block, BLOCK_PATHS, MethodType(block_paths, block))
+        register_fsdp_forward_method(block, BLOCK_PATHS)
     fully_shard(segmenter, mesh=mesh, ignored_params=set(segmenter.text.parameters()))
     for method in ("score", "refresh_text"):
         register_fsdp_forward_method(segmenter, method)

@@ -12,6 +12,7 @@ from scrapray.errors import ConfigurationError, ModelError, StorageError
 from scrapray.imagery.decode import decode_frame
 from scrapray.schema import RESULTS
 from scrapray.segmenter.bundle import load_bundle, read_card
+from scrapray.segmenter.measure import cpu_is_made_for_bf16
 from scrapray.storage import Storage
 from tests.fixtures.services import STRANGER, UNKNOWN, Identity, S3Server, acting_as
 from tests.integration.nights import CONFIG, noise_jpeg
@@ -105,7 +106,7 @@ def test_scores_are_those_of_the_bundle(tiny_bundle: Path) -> None:
     config = replace(CONFIG, segment=replace(CONFIG.segment, map_stride_px=1, min_area_px=1, overlap_px=0))
     (row,) = segment_with(tiny_bundle, config)(fetched_of(noise_jpeg(0, 64, 64))).to_pylist()
     tile_HW3 = decode_frame(noise_jpeg(0, 64, 64), 10_000)
-    scores_KHW = load_bundle(tiny_bundle).score_tiles(tile_HW3[None], 64)[0]
+    scores_KHW = load_bundle(tiny_bundle).score_tiles(tile_HW3[None], 64, autocast=cpu_is_made_for_bf16())[0]
     peaks = [area["max_score"] for area in row["classes"]]
     np.testing.assert_allclose(peaks, scores_KHW.max(axis=(1, 2)), rtol=1e-5)
 

@@ -31,14 +31,27 @@ def images(num: int, size: int = 64) -> Tensor:
 
 
 @torch.no_grad()
-def test_without_v_v_attention_the_stages_are_exactly_those_of_open_clip(tiny_clip: open_clip.CLIP) -> None:
+def test_without_v_v_attention_the_stages_are_those_of_open_clip(tiny_clip: open_clip.CLIP) -> None:
     ours, class_NE = vision_stages(tiny_clip.visual, images(2), STAGES, None)
     theirs = tiny_clip.visual.forward_intermediates(
         images(2), indices=[0, 1, 2, 3], normalize_intermediates=True, output_fmt="NLC"
     )["image_intermediates"]
     assert class_NE is None
     for stage, expected in zip(ours, theirs, strict=True):
-        assert torch.equal(stage[:, 1:], expected @ tiny_clip.visual.proj)
+        torch.testing.assert_close(stage[:, 1:], expected @ tiny_clip.visual.proj, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_of_the_first_block_are_those_of_open_clip(tiny_clip: open_clip.CLIP) -> None:
+    """Where gradients are wanted on a CPU, attention is written out."""
+    visual = tiny_clip.visual
+    rows = visual.transformer.resblocks[0].attn.in_proj_weight
+    (ours,), _ = vision_stages(visual, images(2), (4,), None)
+    (theirs,) = visual.forward_intermediates(images(2), indices=[3], normalize_intermediates=True, output_fmt="NLC")[
+        "image_intermediates"
+    ]
+    (gradient,) = torch.autograd.grad(ours[:, 1:].square().sum(), rows)
+    (expected,) = torch.autograd.grad((theirs @ visual.proj).square().sum(), rows)
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
