@@ -30,21 +30,22 @@ DEMO = DemoTraining(
     ),
     fit=FitConfig(
         batch_size=8,
-        loss_px=64,
-        max_steps=10_000,
+        max_steps=16_000,
         checkpoint_every_steps=100,
         autocast=True,
         # Over all classes, dice drives so small a tower to call everything steel, and no gradient leads back.
         loss=LossConfig(dice_classes="present"),
         optim=OptimConfig(lr_vision=3e-4, lr_prompt=5e-4, lr_msm=1e-3, warmup_steps=200),
     ),
-    tile_px=256,
+    tile_px=128,
+    first_tile_px=256,
+    first_steps=10_000,
     drawn_px=512,
     num_training=3_584,
     num_test=768,
-    mine_after_steps=(8_600,),
+    mine_after_steps=(8_600, 12_500),
 )
-DRAW = partial(draw_tiles, cell_px=DEMO.tile_px)
+DRAW = partial(draw_tiles, cell_px=DEMO.first_tile_px)
 DRAW_FRAMES = partial(draw_frames, settings=SceneSettings(num_frames=2))
 
 if __name__ == "__main__":

@@ -4,8 +4,12 @@ Shapes: N tiles, K classes, H W pixels of a frame, h w cells of a map (one cell 
 Boxes are xyxy, half-open.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
+
+_BATCH = 16
 
 
 def tile_boxes(height_px: int, width_px: int, tile_px: int, overlap_px: int) -> NDArray[np.intp]:
@@ -65,3 +69,35 @@ class Mosaic:
     def blended(self) -> NDArray[np.float32]:
         """The map, map_Khw; 0 where no tile was added."""
         return np.divide(self._sum_Khw, self._weight_hw, out=np.zeros_like(self._sum_Khw), where=self._weight_hw > 0)
+
+
+def blend_tiles(
+    image_HW3: NDArray[np.uint8],
+    score_tiles: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    *,
+    tile_px: int,
+    overlap_px: int,
+    stride_px: int,
+) -> NDArray[np.float32]:
+    """Cut a picture into tiles, score them some at a time, and blend the scores into one map.
+
+    Args:
+        image_HW3: RGB; sides are multiples of the stride.
+        score_tiles: RGB tiles (N, tile_px, tile_px, 3) -> scores (N, K, side, side), one cell per stride.
+        tile_px: Side of a tile.
+        overlap_px: Pixels that neighbours share at least; a multiple of the stride.
+        stride_px: Pixels per cell of the map.
+
+    Returns:
+        map_Khw.
+    """
+    height, width = image_HW3.shape[:2]
+    boxes_N4 = tile_boxes(height, width, tile_px, overlap_px)
+    mosaic: Mosaic | None = None
+    for batch in (boxes_N4[first : first + _BATCH] for first in range(0, len(boxes_N4), _BATCH)):
+        scores_NKhw = score_tiles(np.stack([image_HW3[y0:y1, x0:x1] for x0, y0, x1, y1 in batch]))
+        mosaic = mosaic or Mosaic(scores_NKhw.shape[1], height // stride_px, width // stride_px, tile_px // stride_px)
+        for (x0, y0, _, _), scores_Khw in zip(batch, scores_NKhw, strict=True):
+            mosaic.add(scores_Khw, x0 // stride_px, y0 // stride_px)
+    assert mosaic is not None, "every picture has a tile"
+    return mosaic.blended()

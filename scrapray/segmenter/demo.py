@@ -24,6 +24,7 @@ from scipy import ndimage
 
 from scrapray.imagery.augmentation import AugmentConfig, augment
 from scrapray.imagery.components import EIGHT_CONNECTED, Component, find_components
+from scrapray.imagery.tiling import blend_tiles
 from scrapray.labels import SCRAP_CONTAMINANTS
 from scrapray.segmenter.bundle import BundleCard, load_bundle, save_bundle, write_card
 from scrapray.segmenter.checkpoint import steps_done
@@ -37,7 +38,6 @@ OBJECT_BANDS_PX = (15, 30, 60, 120)
 """Lower ends of the bands of length by which recall of objects is told."""
 
 _CHUNK = 128
-_BATCH = 8
 _TEST_SEED = 2_000_000
 _MINING_SEEDS = range(1_000_000, _TEST_SEED, 100_000)
 _NAMES = tuple(contaminant.name for contaminant in SCRAP_CONTAMINANTS)
@@ -56,7 +56,11 @@ class DemoTraining:
     Attributes:
         segmenter: What is built around the CLIP.
         fit: Length and learning rates of the finetuning.
-        tile_px: Side of the tiles that the segmenter sees.
+        tile_px: Side of the tiles that the segmenter sees; they are enlarged to its input.
+        first_tile_px: Of the first steps, where larger tiles show more scrap in the same time.
+        first_steps: How many these are.
+        aimed_share: Share of tiles after the first steps that are cut around a contaminant, if the picture has one.
+            In small tiles few show one otherwise.
         drawn_px: Side of the pictures drawn for training, from which tiles are cut at any place.
         num_training: Pictures to train on, again and again, each time varied.
         num_test: Tiles on which the figures of the card are taken.
@@ -75,12 +79,19 @@ class DemoTraining:
     drawn_px: int
     num_training: int
     num_test: int
+    first_tile_px: int
+    first_steps: int
+    aimed_share: float = 0.5
     mine_after_steps: tuple[int, ...] = ()
     num_mined: int = 1_024
     num_false_alarms: int = 12
     mined_share: float = 0.4
     seed: int = 0
     workers: int = 2
+
+    def tile_px_at(self, step: int) -> int:
+        """Side of the tiles that are seen in the steps after this one."""
+        return self.first_tile_px if step < self.first_steps else self.tile_px
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,16 +200,18 @@ def train_demo_bundle(
     segmenter = build_segmenter(demo.segmenter, SCRAP_CONTAMINANTS, model=model, weights=weights, seed=demo.seed)
     checkpoint = run_dir / "checkpoint.pt"
     mined: list[Tiles] = []
-    for max_steps in (*demo.mine_after_steps, demo.fit.max_steps):
+    assert demo.fit.max_steps is not None, "a training in pieces ends somewhere"
+    ends = sorted({0, demo.first_steps, *demo.mine_after_steps, demo.fit.max_steps})
+    for start, end in itertools.pairwise(ends):
         steps = fit(
             segmenter,
-            varied_tiles(training, mined, demo, steps_done(checkpoint)),
-            replace(demo.fit, max_steps=max_steps),
+            varied_tiles(training, mined, demo, max(start, steps_done(checkpoint))),
+            replace(demo.fit, max_steps=end, loss_px=demo.tile_px_at(start) // STRIDE_PX),
             tiles_per_class=training.count_per_class(),
             checkpoint=checkpoint,
             watch=lambda progress, _: report(progress_line(progress)),
         )
-        if len(mined) < len(demo.mine_after_steps):
+        if end in demo.mine_after_steps:
             mined.append(_mine(run_dir, len(mined), segmenter, demo, frames, report))
     frozen = frozen_segmenter(demo.segmenter, model, weights)
     return save_bundle(
@@ -211,14 +224,15 @@ def train_demo_bundle(
             "what": "drawn scrap only: it knows nothing of real scrap",
             "start": "miniature-clip",
             "steps": steps,
+            "first_steps": f"{demo.first_steps} on tiles of {demo.first_tile_px} px",
             "mined_after_steps": demo.mine_after_steps,
             "pictures": [len(training), *map(len, mined)],
             "settings": asdict(demo.fit),
         },
         metrics={
             "measured_on": f"{len(test)} drawn tiles with seeds never used in training, every {STRIDE_PX} px",
-            "finetuned": measure(score_all(segmenter, test), test),
-            "frozen_clip": measure(score_all(frozen, test), test),
+            "finetuned": measure(score_all(segmenter, test, demo.tile_px), test),
+            "frozen_clip": measure(score_all(frozen, test, demo.tile_px), test),
         },
     )
 
@@ -226,7 +240,7 @@ def train_demo_bundle(
 def measure_at_thresholds(bundle_dir: Path, test: Tiles) -> BundleCard:
     """Write into a bundle's card what it finds and misses with its thresholds."""
     bundle = load_bundle(bundle_dir)
-    found = measure(score_all(bundle.model, test), test, bundle.card.thresholds)
+    found = measure(score_all(bundle.model, test, bundle.card.tile_px), test, bundle.card.thresholds)
     card = replace(bundle.card, metrics={**bundle.card.metrics, "finetuned": found})
     write_card(bundle_dir, card)
     return card
@@ -236,8 +250,15 @@ def draw_test_tiles(
     run_dir: Path, demo: DemoTraining, source: TileSource, report: Callable[[str], None] = lambda line: None
 ) -> Tiles:
     """The tiles on which the figures of the card are taken."""
-    seed = demo.seed + _TEST_SEED
-    return keep_tiles(run_dir / "test", demo.num_test, demo.tile_px, seed, source, workers=demo.workers, report=report)
+    return keep_tiles(
+        run_dir / "test",
+        demo.num_test,
+        demo.first_tile_px,
+        demo.seed + _TEST_SEED,
+        source,
+        workers=demo.workers,
+        report=report,
+    )
 
 
 def _mine(
@@ -252,7 +273,8 @@ def _mine(
     folder = run_dir / f"mined-{num_before + 1}"
     bundle_dir = folder / "bundle"
     if not bundle_dir.exists():
-        save_bundle(bundle_dir, segmenter, name="demo", version=folder.name, tile_px=demo.tile_px)
+        tile_px = demo.tile_px_at(demo.mine_after_steps[num_before])
+        save_bundle(bundle_dir, segmenter, name="demo", version=folder.name, tile_px=tile_px)
     return keep_tiles(
         folder,
         demo.num_mined,
@@ -276,16 +298,33 @@ def varied_tiles(drawn: Tiles, mined: Sequence[Tiles], demo: DemoTraining, first
     another order.
     """
     rng = np.random.default_rng((demo.seed, first_step))
+    side_px = demo.tile_px_at(first_step)
     pools = [_in_random_order(rng, pictures) for pictures in (drawn, *mined)]
     mined_share = demo.mined_share if mined else 0.0
     shares = [1 - mined_share, *(mined_share / len(mined) for _ in mined)]
     while True:
-        image_HW3, class_HW = next(pools[rng.choice(len(pools), p=shares)])
-        top, left = rng.integers(np.array(class_HW.shape) - demo.tile_px + 1)
-        here = np.s_[top : top + demo.tile_px, left : left + demo.tile_px]
+        pool = rng.choice(len(pools), p=shares)
+        image_HW3, class_HW = next(pools[pool])
+        if pool > 0:  # what was mined is in the middle
+            middle = (slice(max(demo.drawn_px // 2 - side_px, 0), demo.drawn_px // 2 + side_px),) * 2
+            image_HW3, class_HW = image_HW3[middle], class_HW[middle]
+        is_aimed = first_step >= demo.first_steps and rng.random() < demo.aimed_share
+        top, left = _place(rng, class_HW, side_px, is_aimed)
+        here = np.s_[top : top + side_px, left : left + side_px]
         turns = int(rng.integers(4))
         image_HW3, class_HW = (np.rot90(array[here], turns) for array in (image_HW3, class_HW))
         yield augment(rng, image_HW3, class_HW, AugmentConfig(flip=True, light=0.3))
+
+
+def _place(rng: np.random.Generator, class_HW: NDArray[np.uint8], side_px: int, is_aimed: bool) -> NDArray[np.int64]:
+    """Top and left of a tile: anywhere, or around any point of any contaminant, all of them equally often."""
+    last_2 = np.array(class_HW.shape) - side_px
+    labels_hw, number = ndimage.label(class_HW[::STRIDE_PX, ::STRIDE_PX], structure=EIGHT_CONNECTED)
+    if not is_aimed or number == 0:
+        return rng.integers(last_2 + 1)
+    points_P2 = np.argwhere(labels_hw == rng.integers(number) + 1) * STRIDE_PX
+    top_left_2: NDArray[np.int64] = rng.choice(points_P2) - rng.integers(side_px, size=2)
+    return top_left_2.clip(0, last_2)
 
 
 def _in_random_order(rng: np.random.Generator, pictures: Tiles) -> Iterator[TilePair]:
@@ -315,10 +354,16 @@ def frozen_segmenter(config: SegmenterConfig, model: str, weights: Path) -> Segm
     return segmenter.eval()
 
 
-def score_all(segmenter: Segmenter, tiles: Tiles) -> NDArray[np.float16]:
-    """Scores of any contaminant and of each one: (N, 1 + K, h, w)."""
-    batches = (chunk[first : first + _BATCH] for chunk in tiles.images for first in range(0, len(chunk), _BATCH))
-    return np.concatenate([score_tiles(segmenter, tiles_NHW3).astype(np.float16) for tiles_NHW3 in batches])
+def score_all(segmenter: Segmenter, pictures: Tiles, tile_px: int) -> NDArray[np.float16]:
+    """Scores of any contaminant and of each one, (N, 1 + K, h, w), of pictures cut into overlapping tiles."""
+    blend = partial(
+        blend_tiles,
+        score_tiles=partial(score_tiles, segmenter),
+        tile_px=tile_px,
+        overlap_px=tile_px // 4,
+        stride_px=STRIDE_PX,
+    )
+    return np.stack([blend(image_HW3).astype(np.float16) for image_HW3, _ in _each(pictures)])
 
 
 def measure(

@@ -9,18 +9,18 @@ Shapes: H x W pixels of a frame, h x w cells of a score map, K contaminants.
 """
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from scrapray.imagery.components import EIGHT_CONNECTED
-from scrapray.imagery.tiling import Mosaic, tile_boxes
+from scrapray.imagery.tiling import blend_tiles
 from scrapray.segmenter.bundle import Bundle
 from scrapray.segmenter.fit import TilePair
 from scrapray.segmenter.measure import STRIDE_PX
 
-_BATCH = 8
 MIN_AREA_PX = 100
 """Smaller pieces of a contaminant are not looked for."""
 _NEAR_PX = 25
@@ -54,16 +54,9 @@ def mined_windows(
 def _score(bundle: Bundle, image_HW3: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The highest score of any contaminant in each cell of a frame, (h, w)."""
     tile_px = bundle.card.tile_px
-    height, width = image_HW3.shape[:2]
-    boxes = tile_boxes(height, width, tile_px, 0)
-    cells = Mosaic(len(bundle.card.classes), height // STRIDE_PX, width // STRIDE_PX, tile_px // STRIDE_PX)
-    for first in range(0, len(boxes), _BATCH):
-        batch = boxes[first : first + _BATCH]
-        tiles_NHW3 = np.stack([image_HW3[y0:y1, x0:x1] for x0, y0, x1, y1 in batch])
-        maps_NKhw = bundle.score_tiles(tiles_NHW3, tile_px // STRIDE_PX, autocast=True)
-        for (x0, y0, _, _), maps_Khw in zip(batch, maps_NKhw, strict=True):
-            cells.add(maps_Khw, x0 // STRIDE_PX, y0 // STRIDE_PX)
-    highest_hw: NDArray[np.float32] = cells.blended().max(axis=0)
+    score_tiles = partial(bundle.score_tiles, out_px=tile_px // STRIDE_PX, autocast=True)
+    map_Khw = blend_tiles(image_HW3, score_tiles, tile_px=tile_px, overlap_px=0, stride_px=STRIDE_PX)
+    highest_hw: NDArray[np.float32] = map_Khw.max(axis=0)
     return highest_hw
 
 

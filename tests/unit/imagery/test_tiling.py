@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from scrapray.imagery.tiling import Mosaic, pad_to_grid, tile_boxes
+from scrapray.imagery.tiling import Mosaic, blend_tiles, pad_to_grid, tile_boxes
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,17 @@ def test_what_no_tile_covers_is_zero() -> None:
     map_Khw = mosaic.blended()
     np.testing.assert_array_equal(map_Khw[:, :, :4], 0)
     np.testing.assert_allclose(map_Khw[:, :, 4:], 0.5, rtol=1e-6)
+
+
+def test_a_picture_cut_into_tiles_and_put_together_again_is_the_same() -> None:
+    picture_HW3 = np.random.default_rng(0).integers(0, 256, (100, 72, 3), dtype=np.uint8)
+    sizes: list[int] = []
+
+    def every_fourth(tiles_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+        sizes.append(len(tiles_NHW3))
+        assert tiles_NHW3.shape[1:] == (16, 16, 3)
+        return tiles_NHW3[:, ::4, ::4].transpose(0, 3, 1, 2).astype(np.float32)
+
+    map_Khw = blend_tiles(picture_HW3, every_fourth, tile_px=16, overlap_px=4, stride_px=4)
+    np.testing.assert_allclose(map_Khw, picture_HW3[::4, ::4].transpose(2, 0, 1), atol=1e-3)
+    assert sum(sizes) == len(tile_boxes(100, 72, 16, 4)) and max(sizes) > 1

@@ -43,6 +43,8 @@ DEMO = DemoTraining(
     segmenter=SETTINGS,
     fit=FitConfig(batch_size=4, loss_px=16, max_steps=3, report_every_steps=1),
     tile_px=48,
+    first_tile_px=48,
+    first_steps=0,
     drawn_px=64,
     num_training=24,
     num_test=16,
@@ -116,6 +118,25 @@ def test_pictures_and_classes_are_varied_together(tmp_path: Path) -> None:
             assert (image_HW3[class_HW != kind][:, kind - 1] < 150).all()
 
 
+def test_the_first_tiles_are_wide_and_the_last_ones_close_and_aimed_at_contaminants(tmp_path: Path) -> None:
+    demo = replace(DEMO, tile_px=8, first_tile_px=48, first_steps=2, aimed_share=1.0)
+    tiles = some_tiles(tmp_path)
+    wide, close = (varied_tiles(tiles, [], demo, first_step) for first_step in (1, 2))
+    assert next(wide)[0].shape == (48, 48, 3)
+    shown = [next(close)[1] for _ in range(4 * len(tiles))]
+    assert {class_HW.shape for class_HW in shown} == {(8, 8)}
+    with_something = sum(tiles[place][1].any() for place in range(len(tiles))) / len(tiles)
+    assert np.mean([class_HW.any() for class_HW in shown]) == pytest.approx(with_something)
+
+
+def test_of_a_mined_picture_the_middle_is_shown(tmp_path: Path) -> None:
+    image_HW3, class_HW = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
+    image_HW3[24:40, 24:40] = 255
+    mined = keep_tiles(tmp_path, 4, 64, 0, lambda seed, side_px: itertools.repeat((image_HW3, class_HW)))
+    stream = varied_tiles(mined, [mined], replace(DEMO, tile_px=16, mined_share=1.0))
+    assert all(next(stream)[0].any() for _ in range(100))
+
+
 def test_mined_pictures_are_met_as_often_as_asked_for(tmp_path: Path) -> None:
     grey = keep_tiles(tmp_path, 4, 64, 0, lambda seed, side_px: itertools.repeat(GREY))
     stream = varied_tiles(some_tiles(tmp_path), [grey, grey], DEMO)
@@ -152,7 +173,8 @@ def test_the_frozen_segmenter_reads_plain_sentences(clip_dir: Path) -> None:
 def test_from_tiles_to_a_bundle_in_pieces(tmp_path: Path, clip_dir: Path) -> None:
     demo = replace(
         DEMO,
-        tile_px=64,
+        first_tile_px=64,
+        first_steps=1,
         drawn_px=96,
         num_training=32,
         mine_after_steps=(2,),
@@ -173,7 +195,8 @@ def test_from_tiles_to_a_bundle_in_pieces(tmp_path: Path, clip_dir: Path) -> Non
         lines.index("mined-1: 8 of 8 pictures drawn")
         == lines.index(next(line for line in lines if "step 2 " in line)) + 1
     )
-    assert bundle.score_tiles(np.zeros((1, 64, 64, 3), np.uint8), 16).shape == (1, 3, 16, 16)
+    assert bundle.score_tiles(np.zeros((1, 48, 48, 3), np.uint8), 12).shape == (1, 3, 12, 12)
+    assert bundle.card.tile_px == load_bundle(tmp_path / "run" / "mined-1" / "bundle").card.tile_px == 48
 
     test = draw_test_tiles(tmp_path / "run", demo, squares)
     measure_at_thresholds(tmp_path / "bundle", test)
