@@ -245,7 +245,7 @@ def project_heads(block: ResidualAttentionBlock, tokens_NTD: Tensor) -> tuple[Te
 def attend(block: ResidualAttentionBlock, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """What a block's attention adds to its tokens: (N, T, D)."""
     if query.is_cpu and query.requires_grad:
-        # torch's fused attention for CPUs takes three times as long backwards.
+        # torch's fused attention for CPUs is slow backwards in bf16, see benchmarks/tower_blocks.py.
         mixed_NHTd = (query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)).softmax(dim=-1) @ value
     else:
         mixed_NHTd = F.scaled_dot_product_attention(query, key, value)
@@ -307,7 +307,8 @@ def block_paths(
     """CLIP's own path after one block, and the surgery path where there is one.
 
     The first stays where it is when nothing needs it. The block is not called as open_clip has it: that gives its
-    attention a transposed view, for which torch copies the projection's weight once per token on a CPU.
+    attention a transposed view, for which torch copies a frozen projection once per token, see
+    ``benchmarks/tower_blocks.py``.
     """
     query, key, value = project_heads(block, tokens_NTD)
     if surgery_NTD is not None:
