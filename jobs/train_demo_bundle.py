@@ -30,7 +30,7 @@ DEMO = DemoTraining(
     ),
     fit=FitConfig(
         batch_size=8,
-        max_steps=16_000,
+        max_steps=18_500,
         checkpoint_every_steps=100,
         autocast=True,
         # Over all classes, dice drives so small a tower to call everything steel, and no gradient leads back.
@@ -38,14 +38,14 @@ DEMO = DemoTraining(
         optim=OptimConfig(lr_vision=3e-4, lr_prompt=5e-4, lr_msm=1e-3, warmup_steps=200),
     ),
     tile_px=128,
-    first_tile_px=256,
+    wide_tile_px=256,
     first_steps=10_000,
     drawn_px=512,
     num_training=3_584,
     num_test=768,
-    mine_after_steps=(8_600, 12_500),
+    mine_after_steps=(8_600, 12_500, 15_500),
 )
-DRAW = partial(draw_tiles, cell_px=DEMO.first_tile_px)
+DRAW = partial(draw_tiles, cell_px=DEMO.wide_tile_px)
 DRAW_FRAMES = partial(draw_frames, settings=SceneSettings(num_frames=2))
 
 if __name__ == "__main__":

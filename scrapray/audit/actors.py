@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,14 +21,14 @@ class Segment:
 
     def __init__(self, bundle_uri: str, weights_sha256: str, config: AuditConfig, storage: Storage) -> None:
         bundle = _open_the_same(bundle_uri, weights_sha256, storage)
-        segment, on_gpu = config.segment, config.resources.gpus_per_actor > 0
+        stride_px, on_gpu = config.segment.map_stride_px, config.resources.gpus_per_actor > 0
         self._segment_frames = FrameSegmenter(
             config=config,
-            classes=classes_of(bundle.card, segment),
-            tile_px=bundle.card.tile_px,
-            score_tiles=partial(
-                bundle.score_tiles,
-                out_px=bundle.card.tile_px // segment.map_stride_px,
+            classes=classes_of(bundle.card, config.segment),
+            tile_sides_px=bundle.card.tile_sides_px,
+            score_tiles=lambda tiles_NHW3: bundle.score_tiles(
+                tiles_NHW3,
+                out_px=tiles_NHW3.shape[1] // stride_px,
                 device="cuda" if on_gpu else "cpu",
                 autocast=on_gpu or cpu_is_made_for_bf16(),
             ),
@@ -75,10 +74,11 @@ def classes_of(card: BundleCard, segment: SegmentConfig) -> Classes:
     """
     _check_names("thresholds", segment.thresholds, card)
     _check_names("severities", segment.severities, card)
-    if card.tile_px % segment.map_stride_px or segment.overlap_px >= card.tile_px:
+    if any(side_px % segment.map_stride_px for side_px in card.tile_sides_px) or segment.overlap_px >= card.tile_px:
         raise ConfigurationError(
             f"[segment] map_stride_px = {segment.map_stride_px} and overlap_px = {segment.overlap_px} do not fit tiles "
-            f"of {card.tile_px} px; the stride must divide the tile, the overlap must be smaller"
+            f"of {' and '.join(map(str, card.tile_sides_px))} px; the stride must divide the tile, the overlap must be "
+            f"smaller"
         )
     return Classes(
         names=card.class_names,

@@ -12,7 +12,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +32,7 @@ from scrapray.schema import RESULTS
 Row = dict[str, Any]
 """One row of ``schema.RESULTS``."""
 ScoreTiles = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""RGB tiles (N, tile_px, tile_px, 3) -> scores (N, K, side, side) in [0, 1], one cell per ``map_stride_px``."""
+"""RGB tiles (N, side_px, side_px, 3) -> scores (N, K, side, side) in [0, 1], one cell per ``map_stride_px``."""
 
 
 class ArchivedFrame(NamedTuple):
@@ -54,28 +55,38 @@ class Classes:
 
 @dataclass(slots=True)
 class _Sight:
-    """A frame between its bytes and its row."""
+    """A frame between its bytes and its row.
+
+    It has a mosaic for each side of tiles, since within one side tiles are always added in the same order, and so the
+    row of a frame has the same bits whatever other frames were scored with it.
+    """
 
     source: ArchivedFrame
     row: Row
     pixels_HW3: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
     bed_HW: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
     boxes_N4: NDArray[np.intp] = field(default_factory=lambda: np.zeros((0, 4), np.intp))
-    mosaic: Mosaic | None = None
+    mosaics: dict[int, Mosaic] = field(default_factory=dict)
     num_unscored: int = 0
+
+
+_Tile = tuple[_Sight, NDArray[np.intp]]
+"""Where a tile comes from, and its box there."""
 
 
 class FrameSegmenter:
     """Turns frames into rows; holds no state from one call to the next but the beds of cameras."""
 
-    def __init__(self, *, config: AuditConfig, classes: Classes, tile_px: int, score_tiles: ScoreTiles) -> None:
+    def __init__(
+        self, *, config: AuditConfig, classes: Classes, tile_sides_px: Sequence[int], score_tiles: ScoreTiles
+    ) -> None:
         self._cameras = {name: camera.bed_polygon_px for name, camera in config.cameras.items()}
         self._segment = config.segment
         self._limits = asdict(config.quality)
         self._max_pixels = self._limits.pop("max_pixels")
         del self._limits["min_frozen_difference"]  # takes a look at other frames of the camera
         self._classes = classes
-        self._tile_px = tile_px
+        self._tile_sides_px = tile_sides_px
         self._score_tiles = score_tiles
         self._bed_mask = lru_cache(maxsize=32)(bed_mask)
         self._steps: tuple[tuple[str, Callable[[_Sight], None]], ...] = (
@@ -91,16 +102,18 @@ class FrameSegmenter:
 
         Frames are taken one ahead as tiles run out, so few are in memory at a time, however many are given.
         """
-        waiting: list[tuple[_Sight, NDArray[np.intp]]] = []
+        waiting: dict[int, list[_Tile]] = {side_px: [] for side_px in self._tile_sides_px}
         for sight in self._prepared_ahead(frames):
             if sight.num_unscored == 0:
                 yield sight.row
-            waiting.extend((sight, box_4) for box_4 in sight.boxes_N4)
-            while len(waiting) >= self._segment.tiles_per_batch:
-                yield from self._score(waiting[: self._segment.tiles_per_batch])
-                del waiting[: self._segment.tiles_per_batch]
-        if waiting:
-            yield from self._score(waiting)
+            for side_px, tiles in waiting.items():
+                tiles.extend((sight, box_4) for box_4 in sight.boxes_N4 if box_4[2] - box_4[0] == side_px)
+                while len(tiles) >= self._segment.tiles_per_batch:
+                    yield from self._score(tiles[: self._segment.tiles_per_batch], side_px)
+                    del tiles[: self._segment.tiles_per_batch]
+        for side_px, tiles in waiting.items():
+            if tiles:
+                yield from self._score(tiles, side_px)
 
     def _prepared_ahead(self, frames: Iterable[ArchivedFrame]) -> Iterator[_Sight]:
         """Prepare the next frame in a thread while the segmenter, on a GPU perhaps, has this one."""
@@ -152,37 +165,39 @@ class FrameSegmenter:
             raise FrameError("quality", reason)
 
     def _cut(self, sight: _Sight) -> None:
-        if min(sight.bed_HW.shape) < self._tile_px:
+        sides_px = [side_px for side_px in self._tile_sides_px if side_px <= min(sight.bed_HW.shape)]
+        if not sides_px:
             raise FrameError("segment", "frame_smaller_than_tile")
         stride_px = self._segment.map_stride_px
         sight.pixels_HW3 = pad_to_grid(sight.pixels_HW3, stride_px)
         height, width = sight.pixels_HW3.shape[:2]
-        boxes_N4 = tile_boxes(height, width, self._tile_px, self._segment.overlap_px)
+        boxes_N4 = np.concatenate(
+            [tile_boxes(height, width, side_px, self._segment.overlap_px) for side_px in sides_px]
+        )
         sight.boxes_N4 = boxes_N4[touches(boxes_N4, sight.bed_HW)]
-        num_classes, side = len(self._classes.names), self._tile_px // stride_px
-        sight.mosaic = Mosaic(num_classes, height // stride_px, width // stride_px, side)
+        sight.mosaics = {
+            side_px: Mosaic(len(self._classes.names), height // stride_px, width // stride_px) for side_px in sides_px
+        }
 
-    def _score(self, tiles: Sequence[tuple[_Sight, NDArray[np.intp]]]) -> Iterator[Row]:
+    def _score(self, tiles: Sequence[_Tile], side_px: int) -> Iterator[Row]:
         """Score tiles and yield the rows of frames that have none left."""
         # Always full: a batch of another size can differ in the last bit of its scores, and then the rows of a resumed
         # run, whose frames come together otherwise, would not equal those of an uninterrupted one.
-        batch_NHW3 = np.zeros((self._segment.tiles_per_batch, self._tile_px, self._tile_px, 3), dtype=np.uint8)
+        batch_NHW3 = np.zeros((self._segment.tiles_per_batch, side_px, side_px, 3), dtype=np.uint8)
         for tile_HW3, (sight, (x0, y0, x1, y1)) in zip(batch_NHW3, tiles, strict=False):
             tile_HW3[:] = sight.pixels_HW3[y0:y1, x0:x1]
         scores_NKhw = self._score_tiles(batch_NHW3)[: len(tiles)]
         stride_px = self._segment.map_stride_px
         for (sight, (x0, y0, _, _)), scores_Khw in zip(tiles, scores_NKhw, strict=True):
-            assert sight.mosaic is not None
-            sight.mosaic.add(scores_Khw, x0 // stride_px, y0 // stride_px)
+            sight.mosaics[side_px].add(scores_Khw, x0 // stride_px, y0 // stride_px)
             sight.num_unscored -= 1
             if sight.num_unscored == 0:
                 _succeeds("segment", self._measure, sight)
                 yield sight.row
 
     def _measure(self, sight: _Sight) -> None:
-        assert sight.mosaic is not None
         stride_px, min_area_px = self._segment.map_stride_px, self._segment.min_area_px
-        map_Khw = inside_bed(sight.mosaic.blended(), sight.bed_HW, stride_px)
+        map_Khw = inside_bed(reduce(add, sight.mosaics.values()).blended(), sight.bed_HW, stride_px)
         found = find_components(map_Khw, self._classes.thresholds, sight.bed_HW, stride_px, min_area_px)
         peaks_K = [peak_score(map_hw.ravel(), stride_px, min_area_px) for map_hw in map_Khw]
         sight.row |= {

@@ -4,7 +4,8 @@ Shapes: N tiles, K classes, H W pixels of a frame, h w cells of a map (one cell 
 Boxes are xyxy, half-open.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,33 +50,46 @@ class Mosaic:
     """A map under way: scores of overlapping tiles, blended before anybody puts a threshold to them.
 
     Each tile counts by a window that is high in its middle and falls smoothly towards its edges, where a segmenter
-    sees least of what surrounds a pixel; so no seam shows where one tile takes over from the next.
+    sees least of what surrounds a pixel; so no seam shows where one tile takes over from the next. Tiles may be of
+    several sizes; then each has most to say where it sees a pixel in its middle.
     """
 
-    def __init__(self, num_classes: int, height: int, width: int, side: int) -> None:
-        """Start empty; all sizes in cells, ``side`` is that of a tile."""
+    def __init__(self, num_classes: int, height: int, width: int) -> None:
+        """Start empty; sizes in cells."""
         self._sum_Khw = np.zeros((num_classes, height, width), dtype=np.float32)
         self._weight_hw = np.zeros((height, width), dtype=np.float32)
-        # sin^2 at cell centres: a Hann window that is nowhere zero, so one tile alone keeps its scores to its edge.
-        ramp = np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
-        self._window_hw = np.outer(ramp, ramp).astype(np.float32)
 
     def add(self, scores_Khw: NDArray[np.float32], x: int, y: int) -> None:
-        """Add the scores of the tile whose top left cell is (x, y)."""
-        side = self._window_hw.shape[0]
-        self._sum_Khw[:, y : y + side, x : x + side] += scores_Khw * self._window_hw
-        self._weight_hw[y : y + side, x : x + side] += self._window_hw
+        """Add the scores of the square tile whose top left cell is (x, y)."""
+        side = scores_Khw.shape[-1]
+        window_hw = _window(side)
+        self._sum_Khw[:, y : y + side, x : x + side] += scores_Khw * window_hw
+        self._weight_hw[y : y + side, x : x + side] += window_hw
+
+    def __add__(self, other: "Mosaic") -> "Mosaic":
+        """All tiles of both, of the same map."""
+        both = Mosaic(*self._sum_Khw.shape)
+        both._sum_Khw = self._sum_Khw + other._sum_Khw
+        both._weight_hw = self._weight_hw + other._weight_hw
+        return both
 
     def blended(self) -> NDArray[np.float32]:
         """The map, map_Khw; 0 where no tile was added."""
         return np.divide(self._sum_Khw, self._weight_hw, out=np.zeros_like(self._sum_Khw), where=self._weight_hw > 0)
 
 
+@cache
+def _window(side: int) -> NDArray[np.float32]:
+    """sin^2 at cell centres: a Hann window that is nowhere zero, so one tile alone keeps its scores to its edge."""
+    ramp = np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
+    return np.outer(ramp, ramp).astype(np.float32)
+
+
 def blend_tiles(
     image_HW3: NDArray[np.uint8],
     score_tiles: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
     *,
-    tile_px: int,
+    sides_px: Sequence[int],
     overlap_px: int,
     stride_px: int,
 ) -> NDArray[np.float32]:
@@ -83,8 +97,8 @@ def blend_tiles(
 
     Args:
         image_HW3: RGB; sides are multiples of the stride.
-        score_tiles: RGB tiles (N, tile_px, tile_px, 3) -> scores (N, K, side, side), one cell per stride.
-        tile_px: Side of a tile.
+        score_tiles: RGB tiles (N, side_px, side_px, 3) -> scores (N, K, side, side), one cell per stride.
+        sides_px: Of the tiles; with several, the picture is cut into tiles of each.
         overlap_px: Pixels that neighbours share at least; a multiple of the stride.
         stride_px: Pixels per cell of the map.
 
@@ -92,12 +106,13 @@ def blend_tiles(
         map_Khw.
     """
     height, width = image_HW3.shape[:2]
-    boxes_N4 = tile_boxes(height, width, tile_px, overlap_px)
     mosaic: Mosaic | None = None
-    for batch in (boxes_N4[first : first + _BATCH] for first in range(0, len(boxes_N4), _BATCH)):
-        scores_NKhw = score_tiles(np.stack([image_HW3[y0:y1, x0:x1] for x0, y0, x1, y1 in batch]))
-        mosaic = mosaic or Mosaic(scores_NKhw.shape[1], height // stride_px, width // stride_px, tile_px // stride_px)
-        for (x0, y0, _, _), scores_Khw in zip(batch, scores_NKhw, strict=True):
-            mosaic.add(scores_Khw, x0 // stride_px, y0 // stride_px)
-    assert mosaic is not None, "every picture has a tile"
+    for side_px in sides_px:
+        boxes_N4 = tile_boxes(height, width, side_px, overlap_px)
+        for batch in (boxes_N4[first : first + _BATCH] for first in range(0, len(boxes_N4), _BATCH)):
+            scores_NKhw = score_tiles(np.stack([image_HW3[y0:y1, x0:x1] for x0, y0, x1, y1 in batch]))
+            mosaic = mosaic or Mosaic(scores_NKhw.shape[1], height // stride_px, width // stride_px)
+            for (x0, y0, _, _), scores_Khw in zip(batch, scores_NKhw, strict=True):
+                mosaic.add(scores_Khw, x0 // stride_px, y0 // stride_px)
+    assert mosaic is not None, "tiles have one side at least"
     return mosaic.blended()

@@ -44,6 +44,7 @@ class BundleCard:
         classes: The contaminants, in the order of the score maps.
         thresholds: Score from which a pixel counts, for each of them.
         tile_px: Side of the tiles that frames are cut into.
+        wide_tile_px: Side of wider tiles that frames are also cut into; what both say is blended. None for no others.
         clip: Shape of the CLIP.
         segmenter: What else the segmenter is made of.
         trained_on: Where the weights come from, in plain values.
@@ -56,6 +57,7 @@ class BundleCard:
     classes: tuple[Contaminant, ...]
     thresholds: tuple[float, ...]
     tile_px: int
+    wide_tile_px: int | None = None
     clip: ClipConfig
     segmenter: SegmenterConfig
     trained_on: Mapping[str, Any] = field(default_factory=dict)
@@ -69,6 +71,13 @@ class BundleCard:
             raise ConfigurationError(f"thresholds are {self.thresholds}, must be between 0 and 1")
         if self.tile_px < 1:
             raise ConfigurationError(f"tile_px is {self.tile_px}, must be 1 or more")
+        if self.wide_tile_px is not None and self.wide_tile_px <= self.tile_px:
+            raise ConfigurationError(f"wide_tile_px is {self.wide_tile_px}, must be above tile_px, {self.tile_px}")
+
+    @property
+    def tile_sides_px(self) -> tuple[int, ...]:
+        """Sides of all tiles that frames are cut into, ascending."""
+        return (self.tile_px,) if self.wide_tile_px is None else (self.tile_px, self.wide_tile_px)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -92,6 +101,7 @@ class BundleCard:
             "version": self.version,
             "classes": classes,
             "tile_px": self.tile_px,
+            "wide_tile_px": self.wide_tile_px,
             "input_px": self.input_px,
             "trained_on": dict(self.trained_on),
             "metrics": dict(self.metrics),
@@ -125,6 +135,7 @@ class BundleCard:
                 ),
                 thresholds=tuple(c["threshold"] for c in values["classes"]),
                 tile_px=values["tile_px"],
+                wide_tile_px=values.get("wide_tile_px"),
                 clip=ClipConfig.from_dict(values["clip"], source=source),
                 segmenter=SegmenterConfig.from_dict(values["segmenter"], source=source),
                 trained_on=values["trained_on"],
@@ -152,7 +163,7 @@ class Bundle:
         """Score of each contaminant at each pixel of the tiles.
 
         Args:
-            tiles_NHW3: RGB tiles of ``card.tile_px``.
+            tiles_NHW3: RGB tiles, all of one of ``card.tile_sides_px``.
             out_px: Side of the maps, whatever the tiles' own.
             device: Where to compute, as torch names it; the model moves there and stays.
             autocast: Run the vision tower in bf16.
@@ -175,6 +186,7 @@ def save_bundle(
     name: str,
     version: str,
     tile_px: int,
+    wide_tile_px: int | None = None,
     thresholds: Sequence[float] | None = None,
     trained_on: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
@@ -188,6 +200,7 @@ def save_bundle(
         name: Of the model.
         version: Of the model.
         tile_px: Side of the tiles that it was trained on.
+        wide_tile_px: Side of wider tiles that it was also trained on.
         thresholds: Score from which a pixel counts, for each class; 0.5 when not given.
         trained_on: Where the weights come from, in plain values for JSON.
         metrics: How good they are, in plain values for JSON.
@@ -203,6 +216,7 @@ def save_bundle(
         classes=segmenter.classes,
         thresholds=tuple(thresholds) if thresholds is not None else (0.5,) * len(segmenter.classes),
         tile_px=tile_px,
+        wide_tile_px=wide_tile_px,
         clip=segmenter.clip_config,
         segmenter=segmenter.config,
         trained_on=trained_on or {},

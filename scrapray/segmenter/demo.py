@@ -38,6 +38,7 @@ OBJECT_BANDS_PX = (15, 30, 60, 120)
 """Lower ends of the bands of length by which recall of objects is told."""
 
 _CHUNK = 128
+_OVERLAP_PX = 32
 _TEST_SEED = 2_000_000
 _MINING_SEEDS = range(1_000_000, _TEST_SEED, 100_000)
 _NAMES = tuple(contaminant.name for contaminant in SCRAP_CONTAMINANTS)
@@ -56,11 +57,12 @@ class DemoTraining:
     Attributes:
         segmenter: What is built around the CLIP.
         fit: Length and learning rates of the finetuning.
-        tile_px: Side of the tiles that the segmenter sees; they are enlarged to its input.
-        first_tile_px: Of the first steps, where larger tiles show more scrap in the same time.
-        first_steps: How many these are.
-        aimed_share: Share of tiles after the first steps that are cut around a contaminant, if the picture has one.
-            In small tiles few show one otherwise.
+        tile_px: Side of the close tiles that the segmenter sees; all are resized to its input.
+        wide_tile_px: Side of the wide ones.
+        first_steps: Steps with wide tiles only, which show more scrap in the same time.
+        wide_share: Share of steps with wide tiles among the later ones.
+        aimed_share: Share of tiles in the later steps that are cut around a contaminant, if the picture has one. Of
+            close tiles few show one otherwise.
         drawn_px: Side of the pictures drawn for training, from which tiles are cut at any place.
         num_training: Pictures to train on, again and again, each time varied.
         num_test: Tiles on which the figures of the card are taken.
@@ -79,8 +81,9 @@ class DemoTraining:
     drawn_px: int
     num_training: int
     num_test: int
-    first_tile_px: int
+    wide_tile_px: int
     first_steps: int
+    wide_share: float = 0.25
     aimed_share: float = 0.5
     mine_after_steps: tuple[int, ...] = ()
     num_mined: int = 1_024
@@ -88,10 +91,6 @@ class DemoTraining:
     mined_share: float = 0.4
     seed: int = 0
     workers: int = 2
-
-    def tile_px_at(self, step: int) -> int:
-        """Side of the tiles that are seen in the steps after this one."""
-        return self.first_tile_px if step < self.first_steps else self.tile_px
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +205,11 @@ def train_demo_bundle(
         steps = fit(
             segmenter,
             varied_tiles(training, mined, demo, max(start, steps_done(checkpoint))),
-            replace(demo.fit, max_steps=end, loss_px=demo.tile_px_at(start) // STRIDE_PX),
+            replace(
+                demo.fit,
+                max_steps=end,
+                loss_px=(demo.wide_tile_px if start < demo.first_steps else demo.tile_px) // STRIDE_PX,
+            ),
             tiles_per_class=training.count_per_class(),
             checkpoint=checkpoint,
             watch=lambda progress, _: report(progress_line(progress)),
@@ -214,25 +217,27 @@ def train_demo_bundle(
         if end in demo.mine_after_steps:
             mined.append(_mine(run_dir, len(mined), segmenter, demo, frames, report))
     frozen = frozen_segmenter(demo.segmenter, model, weights)
+    sides_px = (demo.tile_px, demo.wide_tile_px)
     return save_bundle(
         bundle_dir,
         segmenter,
         name="demo",
         version="1",
         tile_px=demo.tile_px,
+        wide_tile_px=demo.wide_tile_px,
         trained_on={
             "what": "drawn scrap only: it knows nothing of real scrap",
             "start": "miniature-clip",
             "steps": steps,
-            "first_steps": f"{demo.first_steps} on tiles of {demo.first_tile_px} px",
+            "steps_with_wide_tiles_only": demo.first_steps,
             "mined_after_steps": demo.mine_after_steps,
             "pictures": [len(training), *map(len, mined)],
             "settings": asdict(demo.fit),
         },
         metrics={
             "measured_on": f"{len(test)} drawn tiles with seeds never used in training, every {STRIDE_PX} px",
-            "finetuned": measure(score_all(segmenter, test, demo.tile_px), test),
-            "frozen_clip": measure(score_all(frozen, test, demo.tile_px), test),
+            "finetuned": measure(score_all(segmenter, test, sides_px), test),
+            "frozen_clip": measure(score_all(frozen, test, sides_px), test),
         },
     )
 
@@ -240,7 +245,7 @@ def train_demo_bundle(
 def measure_at_thresholds(bundle_dir: Path, test: Tiles) -> BundleCard:
     """Write into a bundle's card what it finds and misses with its thresholds."""
     bundle = load_bundle(bundle_dir)
-    found = measure(score_all(bundle.model, test, bundle.card.tile_px), test, bundle.card.thresholds)
+    found = measure(score_all(bundle.model, test, bundle.card.tile_sides_px), test, bundle.card.thresholds)
     card = replace(bundle.card, metrics={**bundle.card.metrics, "finetuned": found})
     write_card(bundle_dir, card)
     return card
@@ -253,7 +258,7 @@ def draw_test_tiles(
     return keep_tiles(
         run_dir / "test",
         demo.num_test,
-        demo.first_tile_px,
+        demo.wide_tile_px,
         demo.seed + _TEST_SEED,
         source,
         workers=demo.workers,
@@ -273,8 +278,15 @@ def _mine(
     folder = run_dir / f"mined-{num_before + 1}"
     bundle_dir = folder / "bundle"
     if not bundle_dir.exists():
-        tile_px = demo.tile_px_at(demo.mine_after_steps[num_before])
-        save_bundle(bundle_dir, segmenter, name="demo", version=folder.name, tile_px=tile_px)
+        knows_wide_only = demo.mine_after_steps[num_before] < demo.first_steps
+        save_bundle(
+            bundle_dir,
+            segmenter,
+            name="demo",
+            version=folder.name,
+            tile_px=demo.wide_tile_px if knows_wide_only else demo.tile_px,
+            wide_tile_px=None if knows_wide_only else demo.wide_tile_px,
+        )
     return keep_tiles(
         folder,
         demo.num_mined,
@@ -294,26 +306,26 @@ def _mined_tiles(
 
 def varied_tiles(drawn: Tiles, mined: Sequence[Tiles], demo: DemoTraining, first_step: int = 0) -> Iterator[TilePair]:
     """Tiles without end, from drawn and mined pictures in random order: each from another place, turned, mirrored and
-    in another light. Without all this a few thousand pictures are soon known by heart. Another first step gives
-    another order.
+    in another light. Without all this a few thousand pictures are soon known by heart. Tiles of one step are of one
+    size. Another first step gives another order.
     """
     rng = np.random.default_rng((demo.seed, first_step))
-    side_px = demo.tile_px_at(first_step)
     pools = [_in_random_order(rng, pictures) for pictures in (drawn, *mined)]
     mined_share = demo.mined_share if mined else 0.0
     shares = [1 - mined_share, *(mined_share / len(mined) for _ in mined)]
+    has_close_ones = first_step >= demo.first_steps
     while True:
-        pool = rng.choice(len(pools), p=shares)
-        image_HW3, class_HW = next(pools[pool])
-        if pool > 0:  # what was mined is in the middle
-            middle = (slice(max(demo.drawn_px // 2 - side_px, 0), demo.drawn_px // 2 + side_px),) * 2
-            image_HW3, class_HW = image_HW3[middle], class_HW[middle]
-        is_aimed = first_step >= demo.first_steps and rng.random() < demo.aimed_share
-        top, left = _place(rng, class_HW, side_px, is_aimed)
-        here = np.s_[top : top + side_px, left : left + side_px]
-        turns = int(rng.integers(4))
-        image_HW3, class_HW = (np.rot90(array[here], turns) for array in (image_HW3, class_HW))
-        yield augment(rng, image_HW3, class_HW, AugmentConfig(flip=True, light=0.3))
+        side_px = demo.tile_px if has_close_ones and rng.random() >= demo.wide_share else demo.wide_tile_px
+        for pool in rng.choice(len(pools), size=demo.fit.batch_size, p=shares):
+            image_HW3, class_HW = next(pools[pool])
+            if pool > 0:  # what was mined is in the middle
+                middle = (slice(max(demo.drawn_px // 2 - side_px, 0), demo.drawn_px // 2 + side_px),) * 2
+                image_HW3, class_HW = image_HW3[middle], class_HW[middle]
+            top, left = _place(rng, class_HW, side_px, has_close_ones and rng.random() < demo.aimed_share)
+            here = np.s_[top : top + side_px, left : left + side_px]
+            turns = int(rng.integers(4))
+            image_HW3, class_HW = (np.rot90(array[here], turns) for array in (image_HW3, class_HW))
+            yield augment(rng, image_HW3, class_HW, AugmentConfig(flip=True, light=0.3))
 
 
 def _place(rng: np.random.Generator, class_HW: NDArray[np.uint8], side_px: int, is_aimed: bool) -> NDArray[np.int64]:
@@ -354,13 +366,13 @@ def frozen_segmenter(config: SegmenterConfig, model: str, weights: Path) -> Segm
     return segmenter.eval()
 
 
-def score_all(segmenter: Segmenter, pictures: Tiles, tile_px: int) -> NDArray[np.float16]:
-    """Scores of any contaminant and of each one, (N, 1 + K, h, w), of pictures cut into overlapping tiles."""
+def score_all(segmenter: Segmenter, pictures: Tiles, tile_sides_px: Sequence[int]) -> NDArray[np.float16]:
+    """Scores of any contaminant and of each one, (N, 1 + K, h, w), of pictures cut into tiles of these sides."""
     blend = partial(
         blend_tiles,
         score_tiles=partial(score_tiles, segmenter),
-        tile_px=tile_px,
-        overlap_px=tile_px // 4,
+        sides_px=tile_sides_px,
+        overlap_px=_OVERLAP_PX,
         stride_px=STRIDE_PX,
     )
     return np.stack([blend(image_HW3).astype(np.float16) for image_HW3, _ in _each(pictures)])

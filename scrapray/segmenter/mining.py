@@ -9,7 +9,6 @@ Shapes: H x W pixels of a frame, h x w cells of a score map, K contaminants.
 """
 
 from collections.abc import Iterable, Iterator
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,9 +52,11 @@ def mined_windows(
 
 def _score(bundle: Bundle, image_HW3: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The highest score of any contaminant in each cell of a frame, (h, w)."""
-    tile_px = bundle.card.tile_px
-    score_tiles = partial(bundle.score_tiles, out_px=tile_px // STRIDE_PX, autocast=True)
-    map_Khw = blend_tiles(image_HW3, score_tiles, tile_px=tile_px, overlap_px=0, stride_px=STRIDE_PX)
+
+    def score_tiles(tiles_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return bundle.score_tiles(tiles_NHW3, tiles_NHW3.shape[1] // STRIDE_PX, autocast=True)
+
+    map_Khw = blend_tiles(image_HW3, score_tiles, sides_px=bundle.card.tile_sides_px, overlap_px=0, stride_px=STRIDE_PX)
     highest_hw: NDArray[np.float32] = map_Khw.max(axis=0)
     return highest_hw
 

@@ -39,9 +39,9 @@ def test_tiles_cover_everything_inside_and_overlap_enough(tiling: tuple[int, int
 
 @given(tilings(), st.integers(1, 3), seeds)
 def test_stitching_what_was_cut_gives_it_back(tiling: tuple[int, int, int, int], num_classes: int, seed: int) -> None:
-    height, width, tile, _ = tiling
+    height, width, _, _ = tiling
     map_Khw = np.random.default_rng(seed).random((num_classes, height, width), dtype=np.float32)
-    mosaic = Mosaic(num_classes, height, width, tile)
+    mosaic = Mosaic(num_classes, height, width)
     for x0, y0, x1, y1 in tile_boxes(*tiling):
         mosaic.add(map_Khw[:, y0:y1, x0:x1], x0, y0)
     np.testing.assert_allclose(mosaic.blended(), map_Khw, rtol=1e-5, atol=1e-7)

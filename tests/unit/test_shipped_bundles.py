@@ -61,7 +61,7 @@ def test_the_miniature_clip_names_drawings_as_well_as_its_card_says(tmp_path: Pa
 def test_the_demo_bundle_finds_contaminants_above_chance_on_fresh_tiles(tmp_path: Path) -> None:
     bundle = load_bundle(DEMO)
     tiles = keep_tiles(tmp_path, 36, 256, 3_000_000, draw_tiles)
-    found = measure(score_all(bundle.model, tiles, bundle.card.tile_px), tiles)["pixels"]["any"]
+    found = measure(score_all(bundle.model, tiles, bundle.card.tile_sides_px), tiles)["pixels"]["any"]
     assert found["average_precision"] > 4 * found["prevalence"]
     assert found["auroc"] > 0.75
 

@@ -46,19 +46,28 @@ class RedIsMotor:
     def __call__(self, tiles_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.batch_sizes.append(len(tiles_NHW3))
         self.num_tiles += np.count_nonzero(tiles_NHW3.any(axis=(1, 2, 3)))
-        n, side = len(tiles_NHW3), TILE // STRIDE
+        n, side = len(tiles_NHW3), tiles_NHW3.shape[1] // STRIDE
         colours_NhwC = tiles_NHW3.reshape(n, side, STRIDE, side, STRIDE, 3).mean(axis=(2, 4)) / 255
         red, green, blue = np.moveaxis(colours_NhwC, -1, 0)
         return np.stack([red * (1 - green), blue * (1 - green)], axis=1).astype(np.float32)
 
 
-def segmenter(score_tiles: Any = None, **changes: Any) -> FrameSegmenter:
+class SureOfCloseTiles(RedIsMotor):
+    """Sees motors in close tiles with all certainty, in wide ones with none."""
+
+    def __call__(self, tiles_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return super().__call__(tiles_NHW3) * np.float32(tiles_NHW3.shape[1] == TILE)
+
+
+def segmenter(score_tiles: Any = None, tile_sides_px: Sequence[int] = (TILE,), **changes: Any) -> FrameSegmenter:
     settings: dict[str, Any] = {
         "segment": SegmentConfig(overlap_px=16, tiles_per_batch=8, map_stride_px=STRIDE, min_area_px=32),
         "quality": QualityConfig(max_pixels=100_000),
     }
     config = AuditConfig(**(settings | changes))
-    return FrameSegmenter(config=config, classes=CLASSES, tile_px=TILE, score_tiles=score_tiles or RedIsMotor())
+    return FrameSegmenter(
+        config=config, classes=CLASSES, tile_sides_px=tile_sides_px, score_tiles=score_tiles or RedIsMotor()
+    )
 
 
 def rows_of(segment: FrameSegmenter, contents: Sequence[bytes | None], camera_id: str | None = "c1") -> list[Row]:
@@ -69,6 +78,11 @@ def rows_of(segment: FrameSegmenter, contents: Sequence[bytes | None], camera_id
 
 def row_of(data: bytes | None, camera_id: str | None = "c1", **changes: Any) -> Row:
     (row,) = rows_of(segmenter(**changes), [data], camera_id)
+    return row
+
+
+def row_of_tiles(data: bytes, tile_sides_px: Sequence[int]) -> Row:
+    (row,) = rows_of(segmenter(SureOfCloseTiles(), tile_sides_px), [data])
     return row
 
 
@@ -104,12 +118,25 @@ def test_an_object_across_tiles_is_one_detection() -> None:
     assert detection["area_px"] == 1600
 
 
-def test_rows_do_not_depend_on_how_tiles_are_batched() -> None:
+@pytest.mark.parametrize("tile_sides_px", [(TILE,), (TILE, 100)])
+def test_rows_do_not_depend_on_how_tiles_are_batched(tile_sides_px: tuple[int, ...]) -> None:
     contents = [png(with_motor(picture(seed=i), x=10 * i, y=8 * i)) for i in range(4)]
-    expected = rows_of(segmenter(), contents)
+    expected = rows_of(segmenter(tile_sides_px=tile_sides_px), contents)
     for tiles_per_batch in (1, 5, 100):
         config = SegmentConfig(overlap_px=16, tiles_per_batch=tiles_per_batch, map_stride_px=STRIDE, min_area_px=32)
-        assert rows_of(segmenter(segment=config), contents) == expected
+        assert rows_of(segmenter(tile_sides_px=tile_sides_px, segment=config), contents) == expected
+
+
+def test_tiles_of_both_sides_have_their_say() -> None:
+    frame = png(with_motor(picture(), x=100, y=60))
+    both, close = (row_of_tiles(frame, sides_px) for sides_px in ((TILE, 128), (TILE,)))
+    assert close["max_score"] == pytest.approx(1.0)
+    assert 0.1 < both["max_score"] < 0.9
+
+
+def test_a_frame_smaller_than_wide_tiles_is_judged_by_close_ones() -> None:
+    (row,) = rows_of(segmenter(tile_sides_px=(TILE, 256)), [png(with_motor(picture(), x=100, y=60))])
+    assert (row["status"], len(row["detections"])) == ("used", 1)
 
 
 def test_batches_run_across_frames_and_are_always_full() -> None:
@@ -138,7 +165,7 @@ def test_only_tiles_that_touch_the_bed_are_scored() -> None:
         cameras={"c1": CameraConfig(bed_polygon_px=((0, 0), (60, 0), (60, 60), (0, 60)))},
         segment=SegmentConfig(overlap_px=16, map_stride_px=STRIDE, min_area_px=32),
     )
-    segment = FrameSegmenter(config=config, classes=CLASSES, tile_px=TILE, score_tiles=model)
+    segment = FrameSegmenter(config=config, classes=CLASSES, tile_sides_px=(TILE,), score_tiles=model)
     frame_HW3 = with_motor(with_motor(picture(), x=20, y=20), x=140, y=100)
     (row,) = rows_of(segment, [png(frame_HW3)])
     assert model.num_tiles == 4

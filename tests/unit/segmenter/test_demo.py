@@ -43,7 +43,7 @@ DEMO = DemoTraining(
     segmenter=SETTINGS,
     fit=FitConfig(batch_size=4, loss_px=16, max_steps=3, report_every_steps=1),
     tile_px=48,
-    first_tile_px=48,
+    wide_tile_px=48,
     first_steps=0,
     drawn_px=64,
     num_training=24,
@@ -118,15 +118,18 @@ def test_pictures_and_classes_are_varied_together(tmp_path: Path) -> None:
             assert (image_HW3[class_HW != kind][:, kind - 1] < 150).all()
 
 
-def test_the_first_tiles_are_wide_and_the_last_ones_close_and_aimed_at_contaminants(tmp_path: Path) -> None:
-    demo = replace(DEMO, tile_px=8, first_tile_px=48, first_steps=2, aimed_share=1.0)
+def test_the_first_tiles_are_wide_and_later_ones_close_too_and_aimed_at_contaminants(tmp_path: Path) -> None:
+    demo = replace(DEMO, tile_px=8, wide_tile_px=48, first_steps=2, aimed_share=1.0)
     tiles = some_tiles(tmp_path)
-    wide, close = (varied_tiles(tiles, [], demo, first_step) for first_step in (1, 2))
-    assert next(wide)[0].shape == (48, 48, 3)
-    shown = [next(close)[1] for _ in range(4 * len(tiles))]
-    assert {class_HW.shape for class_HW in shown} == {(8, 8)}
+    wide = varied_tiles(tiles, [], demo, 1)
+    assert {next(wide)[0].shape for _ in range(50)} == {(48, 48, 3)}
+    later = varied_tiles(tiles, [], demo, 2)
+    steps = [[next(later)[1] for _ in range(demo.fit.batch_size)] for _ in range(400)]
+    assert all(len({class_HW.shape for class_HW in step}) == 1 for step in steps)
+    close = [class_HW for step in steps for class_HW in step if len(class_HW) == 8]
+    assert len(close) / (400 * demo.fit.batch_size) == pytest.approx(1 - demo.wide_share, abs=0.08)
     with_something = sum(tiles[place][1].any() for place in range(len(tiles))) / len(tiles)
-    assert np.mean([class_HW.any() for class_HW in shown]) == pytest.approx(with_something)
+    assert np.mean([class_HW.any() for class_HW in close]) == pytest.approx(with_something, abs=0.05)
 
 
 def test_of_a_mined_picture_the_middle_is_shown(tmp_path: Path) -> None:
@@ -173,7 +176,7 @@ def test_the_frozen_segmenter_reads_plain_sentences(clip_dir: Path) -> None:
 def test_from_tiles_to_a_bundle_in_pieces(tmp_path: Path, clip_dir: Path) -> None:
     demo = replace(
         DEMO,
-        first_tile_px=64,
+        wide_tile_px=64,
         first_steps=1,
         drawn_px=96,
         num_training=32,

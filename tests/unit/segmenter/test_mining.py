@@ -11,7 +11,7 @@ SIDE_PX = 128
 class Brightness:
     """A segmenter that takes what is red for the first contaminant and what is green for the second."""
 
-    card = SimpleNamespace(tile_px=64, classes=("red", "green"))
+    card = SimpleNamespace(tile_sides_px=(64,), classes=("red", "green"))
 
     def score_tiles(self, tiles_NHW3, out_px, autocast=False):
         assert tiles_NHW3.shape[1:] == (64, 64, 3) and out_px == 64 // STRIDE_PX
