@@ -214,10 +214,12 @@ bed_polygon_px = [{corners}]
 
 # Less than the default, so that there are fewer tiles and a laptop is done sooner.
 [segment]
-overlap_px = 32
+overlap_px = 16
 
-# Small blocks, so that progress is seen on a short night.
+# Two small segmenters that share a laptop's cores do more than one that has them all. Small blocks, so that progress is
+# seen on a short night.
 [resources]
+actors = 2
 frames_per_block = 2
 """
 
