@@ -6,10 +6,11 @@ is refused by name. Functions elsewhere take plain numbers, not these objects.
 
 import hashlib
 import json
+import math
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -95,6 +96,11 @@ class ArchiveConfig:
             "{" in self.key_pattern,
             f"key_pattern {self.key_pattern!r} has no named part such as {{camera_id}}",
         )
+        require(self.site is None or bool(self.site.strip()), "site is empty; leave it out where keys name the site")
+        require(
+            bool(self.suffixes) and all(suffix == suffix.lower() and suffix for suffix in self.suffixes),
+            f"suffixes are {list(self.suffixes)}, must be endings of keys in lower case, which match any case",
+        )
         require(self.max_gap_s > 0, f"max_gap_s is {self.max_gap_s}, must be above 0")
         _require_time_zone(self.time_zone)
 
@@ -171,9 +177,15 @@ class QualityConfig:
             1 <= self.max_pixels <= _MOST_PIXELS,
             f"max_pixels is {self.max_pixels}, must be 1 to {_MOST_PIXELS}, more than which Pillow does not open",
         )
-        for name in ("min_brightness", "max_brightness", "max_dark_frac", "max_bright_frac"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"{name} is {value}, must be 0 to 1")
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if limit.name not in ("max_pixels", "min_sharpness"):
+                require(0 <= value <= 1, f"{limit.name} is {value}, must be 0 to 1")
+        require(0 <= self.min_sharpness < math.inf, f"min_sharpness is {self.min_sharpness}, must be 0 or more")
+        require(
+            self.min_brightness < self.max_brightness,
+            f"min_brightness is {self.min_brightness}, must be below max_brightness, {self.max_brightness}",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +245,10 @@ class ResourcesConfig:
             self.cpus_per_actor is None or self.cpus_per_actor >= 1,
             f"cpus_per_actor is {self.cpus_per_actor}, must be 1 or more",
         )
-        require(self.gpus_per_actor >= 0, f"gpus_per_actor is {self.gpus_per_actor}, must be 0 or more")
+        require(
+            0 <= self.gpus_per_actor < 1 or (self.gpus_per_actor < math.inf and self.gpus_per_actor % 1 == 0),
+            f"gpus_per_actor is {self.gpus_per_actor}, must be a share below 1 or a whole number",
+        )
         require(self.download_tasks >= 1, f"download_tasks is {self.download_tasks}, must be 1 or more")
         require(self.frames_per_block >= 1, f"frames_per_block is {self.frames_per_block}, must be 1 or more")
         require(
@@ -274,6 +289,10 @@ class VerdictRule:
         for name in ("min_score", "min_contamination_frac", "max_coverage_frac"):
             value = getattr(self, name)
             require(value is None or 0 <= value <= 1, f"rule {self.name!r}: {name} is {value}, must be 0 to 1")
+        require(
+            self.min_severity is None or 1 <= self.min_severity <= MAX_SEVERITY,
+            f"rule {self.name!r}: min_severity is {self.min_severity}, must be 1 to {MAX_SEVERITY}",
+        )
         for name in ("min_count", "max_used_frames"):
             value = getattr(self, name)
             require(value is None or value >= 0, f"rule {self.name!r}: {name} is {value}, must be 0 or more")
@@ -373,9 +392,11 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigurationError: The file is missing or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ConfigurationError(f"{path}: no such configuration file") from error
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read as a file: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: not readable as TOML: {error}") from error
 
@@ -406,7 +427,9 @@ def _explain(fault: Mapping[str, Any]) -> str:
         return f"unknown key {place}; remove it or correct its name"
     if fault["type"] == "value_error":
         return f"[{place}] {fault['ctx']['error']}"
-    return f"{place} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+    what = fault["msg"][0].lower() + fault["msg"][1:]
+    # An address may hold a secret.
+    return f"{place}: {what}" if "endpoint_url" in fault["loc"] else f"{place} is {fault['input']!r}: {what}"
 
 
 def sha256_of(values: Any) -> str:

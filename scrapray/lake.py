@@ -153,13 +153,16 @@ def read_partition(
 
 
 def published_run(lake_uri: str, date: datetime.date, site: str, storage: Storage) -> str | None:
-    """The run whose tables are published for one date and site; None before the first."""
+    """The run whose tables are published for one date and site; None before the first, or if nobody can tell."""
     uri = partition_uri(lake_uri, "runs", date, site)
     if not storage.exists(uri):
         return None
-    # One column only: an older version of scrapray may have written the others.
-    run_id: str = _read(uri, storage, ["run_id"])["run_id"][0].as_py()
-    return run_id
+    try:
+        # One column only: an older version of scrapray may have written the others.
+        run_ids: list[str] = _read(uri, storage, ["run_id"])["run_id"].to_pylist()
+    except SchemaError:
+        return None
+    return run_ids[0] if run_ids else None
 
 
 def publish_run(
@@ -188,7 +191,7 @@ def publish_run(
     before = published_run(lake_uri, date, site, storage)
     try:
         _replace(lake_uri, run_id, date, site, storage)
-    except StorageError as error:
+    except BaseException as error:  # Ctrl-C too must not leave half of it
         _roll_back(lake_uri, before, date, site, storage, error)
         raise
 
@@ -210,7 +213,7 @@ def _replace(lake_uri: str, run_id: str, date: datetime.date, site: str, storage
 
 
 def _roll_back(
-    lake_uri: str, run_id: str | None, date: datetime.date, site: str, storage: Storage, cause: StorageError
+    lake_uri: str, run_id: str | None, date: datetime.date, site: str, storage: Storage, cause: BaseException
 ) -> None:
     """Publish the run before again; without one, leave nothing published."""
     try:
@@ -221,7 +224,8 @@ def _roll_back(
                 storage.delete(partition_uri(lake_uri, name, date, site))
     except StorageError as error:
         raise StorageError(
-            f"publishing {date} {site} in {lake_uri} stopped half-way and could not be undone: {cause}; {error}; "
+            f"publishing {date} {site} in {lake_uri} stopped half-way and could not be undone: "
+            f"{cause or type(cause).__name__}; {error}; "
             "mend that and run the audit again, which replaces all tables of that date and site",
             reason=error.reason,
         ) from error

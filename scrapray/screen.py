@@ -281,8 +281,10 @@ def _reasons(summary: "AuditSummary") -> str:
 
 
 def _speed(summary: "AuditSummary") -> str:
+    if not summary.num_frames:
+        return "nothing to segment, the manifest has no frames"
     if not summary.frames_per_s:
-        return "nothing to segment, an earlier run had done it all"
+        return "nothing to segment: what can be read was done by an earlier run"
     return (
         f"{summary.num_computed} frames segmented in {summary.segment_s:.0f} s, {summary.frames_per_s:.2f} frames/s "
         "with start-up"

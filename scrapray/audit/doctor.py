@@ -143,7 +143,7 @@ def _parts(start: Corner, end: Corner, first: Corner, second: Corner) -> bool:
 def _gate_log(config: AuditConfig, storage: Storage) -> Finding:
     if config.gate_log is None:
         return Finding("gate log", "skip", "none is configured; trucks are known by the keys of frames")
-    log = read_gate_log(config.gate_log, storage)
+    log = read_gate_log(config.gate_log, storage, config.archive.time_zone)
     if log.faults:
         more = f", and {len(log.faults) - 1} more" if log.faults[1:] else ""
         return Finding("gate log", "warn", f"{log.faults[0]}{more}", "correct these records, or live without them")

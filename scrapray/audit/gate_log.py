@@ -94,7 +94,7 @@ class _Timeline:
 def _overlaps(ordered: list[Arrival]) -> Iterator[str]:
     longest = ordered[0]
     for later in ordered[1:]:
-        if later.from_utc <= longest.until_utc:
+        if later.from_utc < longest.until_utc:
             yield (
                 f"records {longest.record} and {later.record} overlap at {later.place}; "
                 "frames of both go to the one that came later"
@@ -129,7 +129,7 @@ def read_gate_log(config: GateLogConfig, storage: Storage, time_zone: str = "UTC
         ours = {name: record.get(column) for name, column in column_of.items()}
         try:
             arrivals.append(_arrival(number, ours, zone))
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:  # the second of a time at the end of the calendar
             faults.append(f"record {number} left out: {error}")
     return GateLog(arrivals, faults)
 

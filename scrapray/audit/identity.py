@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 import scrapray
 from scrapray import schema
@@ -29,9 +30,11 @@ def work_id_of(manifest: pa.Table, card: BundleCard, config: AuditConfig) -> str
     """Name of the folder of unfinished work.
 
     It stands for all that decides the result of a frame, and the dates and sites, but not for the frames: late ones
-    join the work that is done. What was measured of a bundle decides no frame.
+    join the work that is done. What was measured of a bundle decides no frame, nor does a night of which no frame can
+    be read, such as that of a strange key.
     """
-    nights = manifest.group_by(["date", "site"]).aggregate([]).to_pylist()
+    readable = manifest.filter(pc.is_null(manifest["reject_stage"]))
+    nights = readable.group_by(["date", "site"]).aggregate([]).to_pylist()
     return sha256_of(
         {
             "card": replace(card, trained_on={}, metrics={}).to_json(),

@@ -322,7 +322,7 @@ def _duplicate(frame_id: str, reason: str) -> _Row:
 def _count(day: datetime.date, table: pa.Table, summary: IndexSummary, trucks: set[tuple[str, str]]) -> None:
     """Add one finished date to the summary."""
     rows = table.select(["site", "truck_id", "load_id", "load_source", "reject_reason"]).to_pylist()
-    loads = {(row["site"], row["load_id"]) for row in rows if row["load_id"]}
+    loads = {(row["site"], row["truck_id"], row["load_id"]) for row in rows if row["load_id"]}
     trucks.update((row["site"], row["truck_id"]) for row in rows if row["truck_id"])
     summary.dates.append(day)
     summary.num_frames += table.num_rows

@@ -16,7 +16,7 @@ from scrapray.audit.manifest import read_manifest
 from scrapray.audit.model import find_model
 from scrapray.audit.pipeline import segment_frames
 from scrapray.audit.publish import Published, Run, nights_of, publish
-from scrapray.config import AuditConfig, LimitsConfig, sha256_of
+from scrapray.config import AuditConfig, LimitsConfig, SegmentConfig, sha256_of
 from scrapray.errors import ModelError
 from scrapray.labels import MAX_SEVERITY
 from scrapray.segmenter.bundle import BundleCard
@@ -157,8 +157,13 @@ def reading_of(card: BundleCard, config: AuditConfig) -> Reading:
         severities=dict(zip(classes.names, classes.severities, strict=True)),
         rules=config.verdict.rules,
         blind_area_px=config.segment.min_area_px,
-        calibration=None if config.segment.thresholds else calibration_of(card),
+        calibration=calibration_of(card) if _finds_as_calibrated(config.segment) else None,
     )
+
+
+def _finds_as_calibrated(segment: SegmentConfig) -> bool:
+    """Whether areas are those for which a bundle's error was measured: with its own thresholds, and all of them."""
+    return not segment.thresholds and segment.min_area_px == SegmentConfig().min_area_px
 
 
 def calibration_of(card: BundleCard) -> AreaCalibration | None:

@@ -6,7 +6,8 @@
     <work>/checkpoint/             ids of the frames whose rows are written
     <work>/results/                the rows (``schema.RESULTS``)
 
-A killed run leaves rows and their ids behind, and the next run with the same work folder does what is left. Start
+A killed run leaves rows and their ids behind, and the next run with the same work folder does what is left; frames
+that could not be downloaded are left too. Start
 one run per process: after a failed one, Ray may not give its actors back to a second.
 """
 
@@ -29,6 +30,7 @@ from scrapray import cluster
 from scrapray.audit.actors import Segment, classes_of
 from scrapray.audit.fetch import fetch
 from scrapray.audit.ledger import Ledger, Progress
+from scrapray.audit.retries import forget_failed_downloads
 from scrapray.config import AuditConfig, ResourcesConfig
 from scrapray.lake import write_table
 from scrapray.schema import WORK_LIST
@@ -80,6 +82,7 @@ def segment_frames(
     started_s = time.monotonic()
     classes_of(card, config.segment)
     todo = manifest.filter(pc.is_null(manifest["reject_stage"])).select(WORK_LIST.names)
+    forget_failed_downloads(_results_uri(work_uri), _checkpoint_uri(work_uri), storage)
     ledger = Ledger(_checkpoint_uri(work_uri), storage, todo["frame_id"])
     num_done_before = ledger.num_done()
     if num_done_before < ledger.num_total:
@@ -98,7 +101,7 @@ def segment_frames(
                 card=card,
                 config=config,
             )
-            write_checkpointed(rows, join(work_uri, "results"), storage)
+            write_checkpointed(rows, _results_uri(work_uri), storage)
     progress(ledger.num_done(), ledger.num_total)
     return SegmentSummary(
         num_total=ledger.num_total, num_done_before=num_done_before, seconds=time.monotonic() - started_s
@@ -194,6 +197,10 @@ def _cpus_per_actor(resources: ResourcesConfig) -> int:
 
 def _todo_uri(work_uri: str) -> str:
     return join(work_uri, "todo", "part-0.parquet")
+
+
+def _results_uri(work_uri: str) -> str:
+    return join(work_uri, "results")
 
 
 def _checkpoint_uri(work_uri: str) -> str:

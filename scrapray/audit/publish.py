@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 
 from scrapray import lake, schema
+from scrapray.audit.retries import without_old_failures
 from scrapray.errors import SchemaError
 from scrapray.statistics.loads import Reading, judge_loads, load_row, truck_rows
 from scrapray.statistics.repeats import Look, find_repeats
@@ -172,7 +173,7 @@ def read_results(results_uri: str, frame_ids: pa.ChunkedArray, storage: Storage)
     paths = [storage.arrow(name)[1] for name in names]
     filesystem, _ = storage.arrow(results_uri)
     stored = pa.dataset.dataset(paths, schema=schema.RESULTS, format="parquet", filesystem=filesystem)
-    return stored.to_table(filter=pc.field("frame_id").isin(frame_ids.combine_chunks()))
+    return without_old_failures(stored.to_table(filter=pc.field("frame_id").isin(frame_ids.combine_chunks())))
 
 
 def _aligned(manifest: pa.Table, results: pa.Table) -> pa.Table:

@@ -214,7 +214,7 @@ bed_polygon_px = [{corners}]
 
 # Less than the default, so that there are fewer tiles and a laptop is done sooner.
 [segment]
-overlap_px = 16
+overlap_px = 32
 
 # Two small segmenters that share a laptop's cores do more than one that has them all. Small blocks, so that progress is
 # seen on a short night.

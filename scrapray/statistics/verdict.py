@@ -14,6 +14,8 @@ from scrapray.statistics.contamination import Contamination
 SEVERITY_OF_VERDICT = {"accept": 0, "review": 1, "reject": 2}
 NO_RULE = "no_rule"
 """Stands in ``verdict_rule`` of an accepted load: nothing fired."""
+NOTHING_SEEN = "nothing_seen"
+"""Stands there when nothing fired because no frame of the load could be used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +63,14 @@ class Verdict:
 
 
 def judge(findings: LoadFindings, rules: Sequence[VerdictRule]) -> Verdict:
-    """The most severe verdict among the rules that fire; without any, accept."""
+    """The most severe verdict among the rules that fire; without any, accept, unless nobody saw the load."""
     fired = [
         Verdict(rule.verdict, rule.name, reason)
         for rule in rules
         if (reason := _reason_to_fire(rule, findings)) is not None
     ]
+    if not fired and not findings.num_used:
+        return Verdict("review", NOTHING_SEEN, f"none of {findings.num_frames} frames usable")
     accept = Verdict("accept", NO_RULE, _reason_to_accept(findings))
     return max(fired, key=lambda each: SEVERITY_OF_VERDICT[each.verdict], default=accept)
 

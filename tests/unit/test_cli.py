@@ -195,7 +195,7 @@ def test_a_long_night_shows_the_worst_loads_and_counts_the_rest() -> None:
 
 
 def test_a_night_that_was_done_before_says_so() -> None:
-    assert "an earlier run had done it all" in _shown(_summary(num_computed=0, segment_s=0.0))
+    assert "what can be read was done by an earlier run" in _shown(_summary(num_computed=0, segment_s=0.0))
 
 
 def test_the_printed_query_answers(tmp_path: Path) -> None:

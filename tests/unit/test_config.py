@@ -113,6 +113,19 @@ def test_an_unknown_key_is_refused_by_its_name(text, key, tmp_path):
         ("[segment]\nthresholds = { motor = 1.0 }", "[segment] thresholds.motor is 1.0, must be between 0 and 1"),
         ("[segment]\nseverities = { motor = 4 }", "[segment] severities.motor is 4, must be 1 to 3"),
         ("[resources]\nactors = 0", "[resources] actors is 0, must be 1 or more"),
+        ("[resources]\ngpus_per_actor = 1.5", "[resources] gpus_per_actor is 1.5, must be a share below 1 or a whole"),
+        ("[resources]\ngpus_per_actor = inf", "[resources] gpus_per_actor is inf, must be a share below 1 or a whole"),
+        ("[archive]\nsuffixes = []", "[archive] suffixes are [], must be endings of keys in lower case"),
+        ("[archive]\nsuffixes = ['.JPG']", "[archive] suffixes are ['.JPG'], must be endings of keys in lower case"),
+        ("[archive]\nsite = ' '", "[archive] site is empty; leave it out"),
+        ("[quality]\nmax_color_cast = nan", "[quality] max_color_cast is nan, must be 0 to 1"),
+        ("[quality]\nmin_frozen_difference = 50", "[quality] min_frozen_difference is 50.0, must be 0 to 1"),
+        ("[quality]\nmin_sharpness = nan", "[quality] min_sharpness is nan, must be 0 or more"),
+        ("[quality]\nmin_brightness = 0.95", "[quality] min_brightness is 0.95, must be below max_brightness, 0.94"),
+        (
+            "[[verdict.rules]]\nname = 'a'\nverdict = 'review'\nmin_severity = 4",
+            "rule 'a': min_severity is 4, must be 1 to 3",
+        ),
         ("[limits]\nmax_rejected_frac = 2", "[limits] max_rejected_frac is 2.0, must be 0 to 1"),
     ],
 )
@@ -155,3 +168,19 @@ def test_environment_reads_one_variable(monkeypatch):
     assert environment("SCRAPRAY_TEST") == "x"
     monkeypatch.delenv("SCRAPRAY_TEST")
     assert environment("SCRAPRAY_TEST") is None
+
+
+def test_an_address_is_never_shown(tmp_path):
+    message = refusal(tmp_path, "[storage]\nendpoint_url = ['https://key:secret@host']")
+    assert "storage.endpoint_url" in message and "secret" not in message
+
+
+def test_a_file_from_windows_is_read(tmp_path):
+    path = tmp_path / "audit.toml"
+    path.write_text("[archive]\nsite = 'north'\n", encoding="utf-8-sig")
+    assert read_config(path).archive.site == "north"
+
+
+def test_a_folder_in_place_of_a_file_is_named(tmp_path):
+    with pytest.raises(ConfigurationError, match="cannot be read as a file: Is a directory"):
+        read_config(tmp_path)

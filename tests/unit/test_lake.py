@@ -242,6 +242,35 @@ def test_a_failed_first_publication_leaves_nothing_published(failing, tmp_path):
     assert published(str(tmp_path), Storage()) == {}
 
 
+@pytest.mark.parametrize("failing", range(len(schema.PUBLISHED)))
+def test_an_interruption_puts_the_run_before_back_too(failing, tmp_path):
+    class Interrupted(FailsAtCopy):
+        def copy(self, source, target):
+            try:
+                super().copy(source, target)
+            except StorageError:
+                raise KeyboardInterrupt from None
+
+    lake = str(tmp_path)
+    publish_run(lake, "r1", DAY, SITE, tables_of("r1"), Storage())
+    before = published(lake, Storage())
+    with pytest.raises(KeyboardInterrupt):
+        publish_run(lake, "r2", DAY, SITE, tables_of("r2"), Interrupted(failing))
+    assert published(lake, Storage()) == before
+
+
+def test_a_damaged_table_of_the_run_before_does_not_stop_the_next(tmp_path):
+    lake = str(tmp_path)
+    publish_run(lake, "r1", DAY, SITE, tables_of("r1"), Storage())
+    path = Path(partition_uri(lake, "runs", DAY, SITE))
+    content = path.read_bytes()[:100]
+    path.unlink()
+    path.write_bytes(content)
+    assert published_run(lake, DAY, SITE, Storage()) is None
+    publish_run(lake, "r2", DAY, SITE, tables_of("r2"), Storage())
+    assert published_run(lake, DAY, SITE, Storage()) == "r2"
+
+
 def test_when_even_going_back_fails_the_message_says_what_to_do(tmp_path):
     lake = str(tmp_path)
     publish_run(lake, "r1", DAY, SITE, tables_of("r1"), Storage())

@@ -121,6 +121,33 @@ def test_of_overlapping_records_the_one_that_came_later_gets_the_frames(tmp_path
     assert found == ["early", "late", "early"]
 
 
+def test_records_that_touch_do_not_overlap(tmp_path):
+    log = read(
+        tmp_path,
+        "7,L1,,north,PR8,2026-11-20T06:00:00,2026-11-20T06:10:00",
+        "8,L2,,north,PR8,2026-11-20T06:10:00,2026-11-20T06:20:00",
+    )
+    assert log.faults == []
+    assert log.find("north", "PR8", utc(6, 10)).load_id == "L2"
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "zone"),
+    [
+        ("2026-11-20T06:00:00", "9999-12-31T23:59:59", "America/New_York"),
+        ("0001-01-01T00:00:00", "2026-11-20T06:00:00", "Europe/Rome"),
+    ],
+)
+def test_a_record_that_ends_or_begins_with_the_calendar_is_left_out(begin, end, zone, tmp_path):
+    log = read(
+        tmp_path,
+        f"7,L1,,north,PR8,{begin},{end}",
+        "8,L2,,north,PR8,2026-11-20T06:10:00,2026-11-20T06:20:00",
+        time_zone=zone,
+    )
+    assert len(log.faults) == 1 and log.faults[0].startswith("record 1 left out: ")
+
+
 def test_every_record_that_overlaps_an_earlier_one_is_reported(tmp_path):
     log = read(
         tmp_path,

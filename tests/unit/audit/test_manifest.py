@@ -297,6 +297,12 @@ def test_indexing_again_gives_the_same_bytes_however_much_fits_in_memory(tmp_pat
         assert (tmp_path / "once" / path).read_bytes() == (tmp_path / "again" / path).read_bytes()
 
 
+def test_loads_of_two_trucks_with_one_name_are_two(tmp_path):
+    keys = [f"north/2026-11-20/{truck}/L1/cam1_06300{number}.jpg" for number, truck in enumerate(("T1", "T2"))]
+    summary, _ = index(archive_of(*keys), tmp_path, ArchiveConfig().key_pattern)
+    assert (summary.num_loads, summary.num_trucks) == (2, 2)
+
+
 def test_one_date_is_replaced_and_the_others_stay(tmp_path):
     keys = ["n/2026-11-20/c_060000.jpg", "n/2026-11-21/c_060000.jpg"]
     index(archive_of(*keys), tmp_path)

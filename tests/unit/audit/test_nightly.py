@@ -1,4 +1,5 @@
 import dataclasses
+import datetime as dt
 
 import pytest
 
@@ -84,6 +85,12 @@ def test_where_it_runs_does_not_make_another_run(card, change):
 def test_late_frames_are_another_run_of_the_same_work(card):
     more = manifest(("1", {}), ("2", {}), ("3", {}))
     assert run_id(card, frames=more) != run_id(card)
+    assert work_id_of(more, card, CONFIG) == work_id_of(FRAMES, card, CONFIG)
+
+
+def test_a_strange_key_does_not_undo_finished_work(card):
+    strange = {"site": "unknown", "date": dt.date(2026, 11, 22), "reject_stage": "manifest", "reject_reason": "x"}
+    more = manifest(("1", {}), ("2", {}), ("3", strange))
     assert work_id_of(more, card, CONFIG) == work_id_of(FRAMES, card, CONFIG)
 
 

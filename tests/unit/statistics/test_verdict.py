@@ -40,6 +40,12 @@ def test_the_rules_that_ship(load, verdict, rule):
     assert (given.verdict, given.rule) == (verdict, rule)
 
 
+@pytest.mark.parametrize("rules", [(), (VerdictRule(name="blind", verdict="review", max_coverage_frac=0.5),)])
+def test_a_load_that_nobody_saw_is_never_accepted(rules):
+    given = judge(findings(num_used=0, num_frames=5, coverage_frac=None), rules)
+    assert (given.verdict, given.rule, given.reason) == ("review", "nothing_seen", "none of 5 frames usable")
+
+
 def test_the_most_severe_verdict_wins_wherever_it_stands():
     rules = (
         VerdictRule(name="first", verdict="review", min_severity=1),

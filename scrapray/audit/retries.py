@@ -1,0 +1,69 @@
+"""Frames that could not be downloaded are not done for good: the store may have mended, so the next run asks again.
+
+Shape of the folders: see ``pipeline``.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset
+import pyarrow.parquet as pq
+
+from scrapray.schema import RESULTS
+from scrapray.storage import Storage
+
+_NUM_FILES_AT_ONCE = 16
+
+
+def forget_failed_downloads(results_uri: str, checkpoint_uri: str, storage: Storage) -> int:
+    """Take frames whose download failed out of what is done.
+
+    First out of the checkpoint, then out of the results: cut off between the two, a frame is done again, and
+    ``without_old_failures`` leaves one of its rows.
+
+    Returns:
+        Number of these frames.
+
+    Raises:
+        StorageError: The work folder cannot be read or written.
+    """
+    names = _parquet_files(results_uri, storage)
+    if not names:
+        return 0
+    filesystem, _ = storage.arrow(results_uri)
+    paths = {storage.arrow(name)[1]: name for name in names}
+    stored = pa.dataset.dataset(list(paths), schema=RESULTS, format="parquet", filesystem=filesystem)
+    failed = stored.to_table(["frame_id", "__filename"], filter=pc.field("reject_stage") == "download")
+    if failed.num_rows:
+        drop = partial(_drop_rows, frame_ids=failed["frame_id"].combine_chunks(), storage=storage)
+        with ThreadPoolExecutor(_NUM_FILES_AT_ONCE) as pool:
+            list(pool.map(drop, _parquet_files(checkpoint_uri, storage)))
+            list(pool.map(drop, [paths[path] for path in pc.unique(failed["__filename"]).to_pylist()]))
+    return len(pc.unique(failed["frame_id"]))
+
+
+def without_old_failures(results: pa.Table) -> pa.Table:
+    """Results in which a frame that was read at last no longer stands as one that could not be downloaded."""
+    is_failure = pc.fill_null(pc.equal(results["reject_stage"], "download"), False)
+    read, failures = results.filter(pc.invert(is_failure)), results.filter(is_failure)
+    return pa.concat_tables(
+        [read, failures.filter(pc.invert(pc.is_in(failures["frame_id"], read["frame_id"].combine_chunks())))]
+    )
+
+
+def _parquet_files(uri: str, storage: Storage) -> list[str]:
+    return [name for name in storage.list_names(uri) if name.endswith(".parquet")]
+
+
+def _drop_rows(uri: str, frame_ids: pa.Array, storage: Storage) -> None:
+    """Write a file again without some frames; one that holds no others is removed."""
+    table = pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
+    kept = table.filter(pc.invert(pc.is_in(table["frame_id"], frame_ids)))
+    if kept.num_rows == 0:
+        storage.delete(uri)
+    elif kept.num_rows < table.num_rows:
+        buffer = pa.BufferOutputStream()
+        pq.write_table(kept, buffer)
+        storage.write_bytes(uri, buffer.getvalue().to_pybytes())

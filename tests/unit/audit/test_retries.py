@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from scrapray.audit.retries import forget_failed_downloads, without_old_failures
+from scrapray.schema import RESULTS
+from scrapray.storage import Storage
+
+
+def results(**reasons: str | None) -> pa.Table:
+    """Rows of frames, each with why it could not be downloaded, or None where it was read."""
+    rows = [
+        dict.fromkeys(RESULTS.names)
+        | {
+            "frame_id": frame_id,
+            "status": "rejected" if reason else "used",
+            "reject_stage": "download" if reason else None,
+            "reject_reason": reason,
+        }
+        for frame_id, reason in reasons.items()
+    ]
+    return pa.Table.from_pylist(rows, schema=RESULTS)
+
+
+def write(table: pa.Table, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)
+
+
+def ids(folder: Path) -> list[str]:
+    found = [pq.read_table(path)["frame_id"].to_pylist() for path in sorted(folder.glob("*.parquet"))]
+    return sorted(frame_id for names in found for frame_id in names)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    for number, table in enumerate([results(a=None, b="missing"), results(c="forbidden"), results(d=None)]):
+        write(table, tmp_path / "results" / f"{number}.parquet")
+        write(table.select(["frame_id"]), tmp_path / "checkpoint" / f"{number}.parquet")
+    return tmp_path
+
+
+def forget(work: Path) -> int:
+    return forget_failed_downloads(str(work / "results"), str(work / "checkpoint"), Storage())
+
+
+def test_frames_that_could_not_be_downloaded_are_no_longer_done(work: Path) -> None:
+    assert forget(work) == 2
+    assert ids(work / "checkpoint") == ids(work / "results") == ["a", "d"]
+    assert pq.read_table(work / "results" / "0.parquet").schema.equals(RESULTS)
+    assert forget(work) == 0
+
+
+def test_nothing_is_touched_where_every_frame_was_read(tmp_path: Path) -> None:
+    path = tmp_path / "results" / "0.parquet"
+    write(results(a=None, b=None), path)
+    before = path.stat().st_mtime_ns
+    assert forget(tmp_path) == 0
+    assert path.stat().st_mtime_ns == before
+
+
+def test_work_that_has_not_begun_has_nothing_to_forget(tmp_path: Path) -> None:
+    assert forget(tmp_path) == 0
+
+
+def test_cut_off_in_between_the_frame_that_was_read_counts(work: Path) -> None:
+    """The checkpoint has forgotten the frame, its old row is still there, and the next run wrote a new one."""
+    both = pa.concat_tables([results(b="missing", c="missing"), results(a=None, b=None)])
+    rows = without_old_failures(both).to_pylist()
+    assert {(row["frame_id"], row["status"]) for row in rows} == {("a", "used"), ("b", "used"), ("c", "rejected")}
+    assert len(rows) == 3
