@@ -27,6 +27,11 @@ class _Commands(TyperGroup):
         except ScraprayError as error:
             typer.echo(f"scrapray: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(EXIT_USAGE) from None
+        except OSError as error:  # a path that was given, and not through the storage
+            if not error.filename:
+                raise
+            typer.echo(f"scrapray: cannot use {error.filename}: {error.strerror}; give another path", err=True)
+            raise typer.Exit(EXIT_USAGE) from None
         except KeyboardInterrupt:
             again = shlex.join(["scrapray", *sys.argv[1:]])
             typer.echo(f"\nscrapray: stopped; nothing half-done was published. To go on: {again}", err=True)

@@ -11,6 +11,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -24,6 +25,8 @@ from scrapray.labels import MAX_SEVERITY
 STRICT = ConfigDict(extra="forbid")
 """What every section of a file of settings has as its ``__pydantic_config__``: unknown keys are refused."""
 _MOST_PIXELS = 178_956_970
+Corner = tuple[float, float]
+"""x, y."""
 _Settings = TypeVar("_Settings")
 
 
@@ -137,20 +140,38 @@ class CameraConfig:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
-    bed_polygon_px: tuple[tuple[float, float], ...]
+    bed_polygon_px: tuple[Corner, ...]
 
     def __post_init__(self) -> None:
         require(
             len(self.bed_polygon_px) >= 3,
             f"bed_polygon_px has {len(self.bed_polygon_px)} corners, needs 3 or more",
         )
+        for corner in self.bed_polygon_px:
+            require(
+                all(0 <= value < math.inf for value in corner),
+                f"bed_polygon_px has the corner {list(corner)}; coordinates are pixels from the top left, 0 or more",
+            )
         require(_enclosed_area(self.bed_polygon_px) >= 1, "bed_polygon_px encloses no area; give its corners in order")
+        require(not _crosses_itself(self.bed_polygon_px), "bed_polygon_px has sides that cross; give corners in order")
 
 
-def _enclosed_area(corners: tuple[tuple[float, float], ...]) -> float:
+def _enclosed_area(corners: tuple[Corner, ...]) -> float:
     """Area of a polygon by the shoelace formula."""
     following = (*corners[1:], corners[0])
     return abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(corners, following, strict=True))) / 2
+
+
+def _crosses_itself(corners: tuple[Corner, ...]) -> bool:
+    sides = list(zip(corners, (*corners[1:], corners[0]), strict=True))
+    return any(_parts(*one, *other) and _parts(*other, *one) for one, other in combinations(sides, 2))
+
+
+def _parts(start: Corner, end: Corner, first: Corner, second: Corner) -> bool:
+    """Whether the line from start to end runs between two corners and touches neither."""
+    (x0, y0), (x1, y1) = start, end
+    left, right = ((x1 - x0) * (y - y0) - (y1 - y0) * (x - x0) for x, y in (first, second))
+    return left * right < 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -400,7 +400,10 @@ _BY_CODE = {
     "RequestTimeTooSkewed": ("the clock of this machine is wrong; set it", "credentials"),
 }
 _BY_ERRNO = {
-    errno.ENOENT: ("there is no such file or folder", "missing"),
+    errno.ENOENT: ("there is no such file or folder; correct the path, or mount what holds it", "missing"),
+    errno.ENOTDIR: ("a file stands where a folder is needed; give a folder", "failed"),
+    errno.EISDIR: ("a folder stands where a file is needed; give a file", "failed"),
+    errno.ELOOP: ("links lead in a circle; remove one", "failed"),
     errno.EACCES: ("this user has no right to; change the permissions or the user", "forbidden"),
     errno.EPERM: ("this user has no right to; change the permissions or the user", "forbidden"),
     errno.EROFS: ("it lies on a read-only disk", "forbidden"),

@@ -109,6 +109,15 @@ def test_an_unknown_key_is_refused_by_its_name(text, key, tmp_path):
         ("[storage]\nendpoint_url = '127.0.0.1:8333'", "[storage] endpoint_url must be a URL such as https://"),
         ("[storage]\nmax_attempts = 'many'", "storage.max_attempts is 'many': input should be a valid integer"),
         ("[cameras.c]\nbed_polygon_px = [[0, 0], [1, 1]]", "[cameras.c] bed_polygon_px has 2 corners, needs 3 or more"),
+        (
+            "[cameras.c]\nbed_polygon_px = [[0, 0], [9, 9], [9, 0], [0, 5]]",
+            "[cameras.c] bed_polygon_px has sides that cross; give corners in order",
+        ),
+        (
+            "[cameras.c]\nbed_polygon_px = [[-5, 0], [9, 0], [9, 9]]",
+            "[cameras.c] bed_polygon_px has the corner [-5.0, 0.0]; coordinates are pixels from the top left, 0 or",
+        ),
+        ("[cameras.c]\nbed_polygon_px = [[nan, 0], [9, 0], [9, 9]]", "has the corner [nan, 0.0]; coordinates are"),
         ("[quality]\nmax_dark_frac = 1.5", "[quality] max_dark_frac is 1.5, must be 0 to 1"),
         ("[segment]\nthresholds = { motor = 1.0 }", "[segment] thresholds.motor is 1.0, must be between 0 and 1"),
         ("[segment]\nseverities = { motor = 4 }", "[segment] severities.motor is 4, must be 1 to 3"),

@@ -19,7 +19,6 @@ from scrapray.config import (
 pytestmark = pytest.mark.usefixtures("engine")
 
 SQUARE = ((0.0, 0.0), (100.0, 0.0), (100.0, 100.0), (0.0, 100.0))
-BOW_TIE = ((0.0, 0.0), (100.0, 100.0), (100.0, 0.0), (0.0, 150.0))
 
 
 def finding_of(
@@ -60,17 +59,6 @@ def test_a_machine_that_is_ready_has_nothing_to_mend(tmp_path: Path, tiny_bundle
 
 def test_what_was_not_named_is_not_looked_at() -> None:
     assert finding_of("archive") == Finding("archive", "skip", "not looked at", "give --archive")
-
-
-def test_sides_of_a_truck_bed_that_cross_are_a_fault() -> None:
-    found = finding_of("cameras", AuditConfig(cameras={"north": CameraConfig(bed_polygon_px=BOW_TIE)}))
-    assert (found.status, found.found) == ("fail", "north: two sides cross")
-
-
-def test_a_corner_outside_every_frame_is_a_fault() -> None:
-    corners = ((-5.0, 0.0), *SQUARE[1:])
-    found = finding_of("cameras", AuditConfig(cameras={"north": CameraConfig(bed_polygon_px=corners)}))
-    assert (found.status, found.found) == ("fail", "north: a corner has a negative coordinate")
 
 
 def test_keys_that_do_not_fit_the_pattern_are_counted_and_one_is_shown(tmp_path: Path) -> None:
