@@ -45,13 +45,13 @@ class Night:
         )
 
 
-def test_a_night_with_bad_frames_becomes_one_row_each_and_late_frames_are_all_that_a_second_run_does(
+def test_a_night_with_bad_frames_becomes_one_row_each_and_only_late_and_missing_frames_are_done_again(
     tmp_path: Path, tiny_bundle: Path
 ) -> None:
     night = Night(tmp_path, tiny_bundle, 14)
     archive = tmp_path / "archive"
     (archive / "001.jpg").write_bytes(b"")
-    (archive / "002.jpg").unlink()
+    (archive / "002.jpg").rename(tmp_path / "held back")
     strange = archive / "a=1 ü%41*.jpg"
     (archive / "003.jpg").rename(strange)
     for name in ("009.jpg", "010.jpg"):
@@ -77,16 +77,24 @@ def test_a_night_with_bad_frames_becomes_one_row_each_and_late_frames_are_all_th
 
     before = results_in(night.work)
     second = night.segment(manifest_of(uris, rejected=[5]))
-    assert (second.num_total, second.num_done_before) == (13, 10)
+    assert (second.num_total, second.num_done_before) == (13, 9)
     after = results_in(night.work)
     assert after.num_rows == 13
     assert after.filter(pc.is_in(after["frame_id"], value_set=before["frame_id"])).equals(before)
 
-    night.reports.clear()
+    (tmp_path / "held back").rename(archive / "002.jpg")
     third = night.segment(manifest_of(uris, rejected=[5]))
-    assert (third.num_total, third.num_done_before) == (13, 13)
+    assert (third.num_total, third.num_done_before) == (13, 12)
+    whole = results_in(night.work)
+    others = pc.not_equal(after["frame_id"], f"{2:032x}")
+    assert whole.filter(others).equals(after.filter(others))
+    assert whole.filter(pc.invert(others))["status"].to_pylist() == ["used"]
+
+    night.reports.clear()
+    fourth = night.segment(manifest_of(uris, rejected=[5]))
+    assert (fourth.num_total, fourth.num_done_before) == (13, 13)
     assert night.reports == [(13, 13)]
-    assert results_in(night.work).equals(after)
+    assert results_in(night.work).equals(whole)
 
 
 def test_a_night_without_frames_starts_nothing(tmp_path: Path, tiny_bundle: Path) -> None:
