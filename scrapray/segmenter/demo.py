@@ -1,15 +1,12 @@
 """The demo bundle: a small CLIP finetuned by the paper's recipe on drawn scrap, and measured on drawn scrap.
 
-Drawn tiles are kept on disk, so that training can be cut and nothing is drawn twice. Seeds of training and test
-never meet. Thresholds are set later, on whole loads.
+Seeds of training and test never meet. Thresholds are set later, on whole loads.
 
 Shapes: N tiles, H x W pixels, K contaminants, h x w cells of a score map.
 """
 
 import itertools
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial, reduce
 from operator import add
@@ -28,8 +25,8 @@ from scrapray.imagery.tiling import blend_tiles
 from scrapray.labels import SCRAP_CONTAMINANTS
 from scrapray.segmenter.bundle import BundleCard, load_bundle, save_bundle, write_card
 from scrapray.segmenter.checkpoint import steps_done
+from scrapray.segmenter.drawn_tiles import Tiles, TileSource, keep_tiles
 from scrapray.segmenter.fit import FitConfig, FitProgress, TilePair, fit
-from scrapray.segmenter.losses import tiles_per_class
 from scrapray.segmenter.measure import STRIDE_PX, Figures, score_tiles
 from scrapray.segmenter.mining import MIN_AREA_PX, mined_windows
 from scrapray.segmenter.model import Segmenter, SegmenterConfig, build_segmenter
@@ -37,14 +34,10 @@ from scrapray.segmenter.model import Segmenter, SegmenterConfig, build_segmenter
 OBJECT_BANDS_PX = (15, 30, 60, 120)
 """Lower ends of the bands of length by which recall of objects is told."""
 
-_CHUNK = 128
 _OVERLAP_PX = 32
 _TEST_SEED = 2_000_000
 _MINING_SEEDS = range(1_000_000, _TEST_SEED, 100_000)
 _NAMES = tuple(contaminant.name for contaminant in SCRAP_CONTAMINANTS)
-
-TileSource = Callable[[int, int], Iterator[TilePair]]
-"""Seed, side in px -> tiles without end."""
 
 FrameSource = Callable[[int], Iterator[TilePair]]
 """Seed -> whole frames without end."""
@@ -91,78 +84,6 @@ class DemoTraining:
     mined_share: float = 0.4
     seed: int = 0
     workers: int = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Tiles:
-    """Drawn tiles on disk.
-
-    Attributes:
-        images: Per chunk (n, H, W, 3), RGB, uint8.
-        classes: Per chunk (n, H, W): 0 steel, 1..K contaminants.
-    """
-
-    images: tuple[NDArray[np.uint8], ...]
-    classes: tuple[NDArray[np.uint8], ...]
-
-    def __len__(self) -> int:
-        return sum(len(chunk) for chunk in self.images)
-
-    def __getitem__(self, place: int) -> TilePair:
-        chunk, row = divmod(place, _CHUNK)
-        return self.images[chunk][row], self.classes[chunk][row]
-
-    def count_per_class(self) -> list[int]:
-        """Tiles that show each class; steel counts where nothing else does."""
-        seen = (classes_HW[::STRIDE_PX, ::STRIDE_PX] for chunk in self.classes for classes_HW in chunk)
-        return tiles_per_class(np.stack([np.bincount(classes.ravel(), minlength=1 + len(_NAMES)) for classes in seen]))
-
-
-def keep_tiles(
-    folder: Path,
-    num: int,
-    side_px: int,
-    seed: int,
-    source: TileSource,
-    *,
-    workers: int = 1,
-    report: Callable[[str], None] = lambda line: None,
-) -> Tiles:
-    """Draw tiles into a folder, chunk by chunk; chunks that are there already are read."""
-    folder.mkdir(parents=True, exist_ok=True)
-    jobs = [(folder, first, min(_CHUNK, num - first), side_px, seed, source) for first in range(0, num, _CHUNK)]
-    paths = []
-    for pair in _keep_chunks(jobs, workers):
-        paths.append(pair)
-        report(f"{folder.name}: {min(len(paths) * _CHUNK, num)} of {num} pictures drawn")
-    chunks = [(np.load(images, mmap_mode="r"), np.load(classes, mmap_mode="r")) for images, classes in paths]
-    return Tiles(*zip(*chunks, strict=True))
-
-
-_Chunk = tuple[Path, int, int, int, int, TileSource]
-
-
-def _keep_chunks(jobs: Sequence[_Chunk], workers: int) -> Iterator[tuple[Path, Path]]:
-    if workers == 1:
-        yield from map(_keep_chunk, jobs)
-        return
-    # Spawned, since a process that has computed with torch must not be forked.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield from pool.map(_keep_chunk, jobs)
-
-
-def _keep_chunk(job: _Chunk) -> tuple[Path, Path]:
-    folder, start, num, side_px, seed, source = job
-    paths = tuple(folder / f"{seed}-{side_px}-{start:06d}-{num}-{what}.npy" for what in ("images", "classes"))
-    if not all(path.exists() for path in paths):
-        drawn = zip(*itertools.islice(source(seed + start, side_px), num), strict=True)
-        for path, arrays in zip(paths, drawn, strict=True):
-            partial = path.with_suffix(".part")
-            with partial.open("wb") as file:
-                np.save(file, np.stack(arrays))
-            partial.replace(path)
-    return paths[0], paths[1]
 
 
 def train_demo_bundle(

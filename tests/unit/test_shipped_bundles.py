@@ -10,7 +10,8 @@ import pytest
 from scrapray.imagery.scenes import draw_tiles
 from scrapray.labels import SCRAP_CONTAMINANTS
 from scrapray.segmenter.bundle import load_bundle, load_for_training, read_card, sha256_of_file
-from scrapray.segmenter.demo import keep_tiles, measure, score_all
+from scrapray.segmenter.demo import measure, score_all
+from scrapray.segmenter.drawn_tiles import keep_tiles
 from scrapray.segmenter.miniature import draw_collection, measure_zero_shot
 from scrapray.segmenter.tower import build_clip
 
