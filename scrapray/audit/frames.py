@@ -12,8 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache, reduce
-from operator import add
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,6 +67,11 @@ class _Sight:
     boxes_N4: NDArray[np.intp] = field(default_factory=lambda: np.zeros((0, 4), np.intp))
     mosaics: dict[int, Mosaic] = field(default_factory=dict)
     num_unscored: int = 0
+
+    def blended(self) -> NDArray[np.float32]:
+        """The scores, map_Khw: the mean of what tiles of each side say."""
+        mean_Khw: NDArray[np.float32] = np.mean([mosaic.blended() for mosaic in self.mosaics.values()], axis=0)
+        return mean_Khw
 
 
 _Tile = tuple[_Sight, NDArray[np.intp]]
@@ -197,7 +201,7 @@ class FrameSegmenter:
 
     def _measure(self, sight: _Sight) -> None:
         stride_px, min_area_px = self._segment.map_stride_px, self._segment.min_area_px
-        map_Khw = inside_bed(reduce(add, sight.mosaics.values()).blended(), sight.bed_HW, stride_px)
+        map_Khw = inside_bed(sight.blended(), sight.bed_HW, stride_px)
         found = find_components(map_Khw, self._classes.thresholds, sight.bed_HW, stride_px, min_area_px)
         peaks_K = [peak_score(map_hw.ravel(), stride_px, min_area_px) for map_hw in map_Khw]
         sight.row |= {

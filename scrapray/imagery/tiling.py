@@ -50,8 +50,7 @@ class Mosaic:
     """A map under way: scores of overlapping tiles, blended before anybody puts a threshold to them.
 
     Each tile counts by a window that is high in its middle and falls smoothly towards its edges, where a segmenter
-    sees least of what surrounds a pixel; so no seam shows where one tile takes over from the next. Tiles may be of
-    several sizes; then each has most to say where it sees a pixel in its middle.
+    sees least of what surrounds a pixel; so no seam shows where one tile takes over from the next.
     """
 
     def __init__(self, num_classes: int, height: int, width: int) -> None:
@@ -65,13 +64,6 @@ class Mosaic:
         window_hw = _window(side)
         self._sum_Khw[:, y : y + side, x : x + side] += scores_Khw * window_hw
         self._weight_hw[y : y + side, x : x + side] += window_hw
-
-    def __add__(self, other: "Mosaic") -> "Mosaic":
-        """All tiles of both, of the same map."""
-        both = Mosaic(*self._sum_Khw.shape)
-        both._sum_Khw = self._sum_Khw + other._sum_Khw
-        both._weight_hw = self._weight_hw + other._weight_hw
-        return both
 
     def blended(self) -> NDArray[np.float32]:
         """The map, map_Khw; 0 where no tile was added."""
@@ -98,7 +90,7 @@ def blend_tiles(
     Args:
         image_HW3: RGB; sides are multiples of the stride.
         score_tiles: RGB tiles (N, side_px, side_px, 3) -> scores (N, K, side, side), one cell per stride.
-        sides_px: Of the tiles; with several, the picture is cut into tiles of each.
+        sides_px: Of the tiles; with several, the picture is cut into tiles of each, and the map is the mean of theirs.
         overlap_px: Pixels that neighbours share at least; a multiple of the stride.
         stride_px: Pixels per cell of the map.
 
@@ -106,13 +98,16 @@ def blend_tiles(
         map_Khw.
     """
     height, width = image_HW3.shape[:2]
-    mosaic: Mosaic | None = None
+    maps: list[NDArray[np.float32]] = []
     for side_px in sides_px:
         boxes_N4 = tile_boxes(height, width, side_px, overlap_px)
+        mosaic: Mosaic | None = None
         for batch in (boxes_N4[first : first + _BATCH] for first in range(0, len(boxes_N4), _BATCH)):
             scores_NKhw = score_tiles(np.stack([image_HW3[y0:y1, x0:x1] for x0, y0, x1, y1 in batch]))
             mosaic = mosaic or Mosaic(scores_NKhw.shape[1], height // stride_px, width // stride_px)
             for (x0, y0, _, _), scores_Khw in zip(batch, scores_NKhw, strict=True):
                 mosaic.add(scores_Khw, x0 // stride_px, y0 // stride_px)
-    assert mosaic is not None, "tiles have one side at least"
-    return mosaic.blended()
+        assert mosaic is not None, "every picture has a tile"
+        maps.append(mosaic.blended())
+    mean_Khw: NDArray[np.float32] = np.mean(maps, axis=0)
+    return mean_Khw

@@ -48,16 +48,6 @@ def test_the_blend_passes_from_one_tile_to_the_next_without_a_step() -> None:
     assert np.diff(row_w).max() < 0.25
 
 
-def test_of_two_sizes_each_counts_most_where_it_sees_a_pixel_in_its_middle() -> None:
-    close, wide = Mosaic(1, 16, 16), Mosaic(1, 16, 16)
-    for y in (0, 8):
-        for x in (0, 8):
-            close.add(np.ones((1, 8, 8), np.float32), x, y)
-    wide.add(np.zeros((1, 16, 16), np.float32), 0, 0)
-    map_hw = (close + wide).blended()[0]
-    assert map_hw[8, 8] < 0.1 and map_hw[3, 3] > 0.6
-
-
 def test_what_no_tile_covers_is_zero() -> None:
     mosaic = Mosaic(2, 4, 8)
     mosaic.add(np.full((2, 4, 4), 0.5, np.float32), 4, 0)
@@ -78,3 +68,13 @@ def test_a_picture_cut_into_tiles_and_put_together_again_is_the_same() -> None:
     map_Khw = blend_tiles(picture_HW3, every_fourth, sides_px=(16,), overlap_px=4, stride_px=4)
     np.testing.assert_allclose(map_Khw, picture_HW3[::4, ::4].transpose(2, 0, 1), atol=1e-3)
     assert sum(sizes) == len(tile_boxes(100, 72, 16, 4)) and max(sizes) > 1
+
+
+def test_the_map_of_tiles_of_two_sides_is_the_mean_of_both() -> None:
+    def side_of_the_tile(tiles_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+        side_px = tiles_NHW3.shape[1]
+        return np.full((len(tiles_NHW3), 1, side_px // 4, side_px // 4), side_px, np.float32)
+
+    picture_HW3 = np.zeros((64, 96, 3), np.uint8)
+    map_Khw = blend_tiles(picture_HW3, side_of_the_tile, sides_px=(16, 32), overlap_px=4, stride_px=4)
+    np.testing.assert_allclose(map_Khw, 24.0, rtol=1e-6)
