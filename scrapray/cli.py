@@ -161,7 +161,7 @@ def audit(
     typer.echo("Loading the model and starting Ray; this takes some seconds.", err=True)
     with progress("frames") as report:
         summary = run_audit(manifest, lake, model, config=settings, date=date and date.date(), progress=report)
-    print_summary(summary)
+    print_summary(summary, endpoint_url=settings.storage.endpoint_url)
     raise typer.Exit(summary.exit_code)
 
 

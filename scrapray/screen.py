@@ -4,6 +4,7 @@ On a terminal progress is a moving bar; anywhere else (a log, a pipe) it is one 
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -103,7 +104,7 @@ def _plain_lines(what: str, console: Console, clock: Clock) -> Iterator[Report]:
     yield report
 
 
-def print_summary(summary: "AuditSummary", console: Console | None = None) -> None:
+def print_summary(summary: "AuditSummary", console: Console | None = None, *, endpoint_url: str | None = None) -> None:
     """Print the loads with their verdicts, what became of the frames, how fast it went, and where the tables are."""
     console = console or Console()
     lake_uri = summary.tables["loads"].rpartition("/")[0]
@@ -111,7 +112,7 @@ def print_summary(summary: "AuditSummary", console: Console | None = None) -> No
         "Frames": f"{summary.num_frames}: {summary.num_used} used, {summary.num_rejected} rejected{_reasons(summary)}",
         "Speed": _speed(summary),
         "Tables": f"{lake_uri} ({', '.join(summary.tables)}), run {summary.run_id}",
-        "Query": query_line(summary.tables["loads"]),
+        "Query": query_line(summary.tables["loads"], endpoint_url),
     }
     console.print(_loads_table(summary.loads[:MAX_LOADS_SHOWN]))
     if len(summary.loads) > MAX_LOADS_SHOWN:
@@ -221,13 +222,19 @@ def _with_chance(figure: float | None, chance: float | None) -> str:
     return "-" if figure is None else f"{figure:.4f} ({chance:.4f})"
 
 
-def query_line(loads_uri: str) -> str:
-    """A line for the shell that asks DuckDB, with the interpreter that runs us."""
+def query_line(loads_uri: str, endpoint_url: str | None = None) -> str:
+    """A line for the shell that asks DuckDB, with the interpreter that runs us; S3 keys come from its environment."""
     python = os.path.relpath(sys.executable)
     python = sys.executable if python.startswith(os.pardir) else python
     columns = "truck_id, load_id, verdict, verdict_reason, contamination_frac"
-    query = f"SELECT {columns} FROM '{loads_uri}/*/*/*.parquet' ORDER BY contamination_frac DESC"
-    return f"{python} -c \"import duckdb; print(duckdb.sql('''{query}'''))\""
+    files = f"{loads_uri}/*/*/*.parquet".replace("'", "''")
+    ask = f"print(duckdb.sql('''SELECT {columns} FROM '{files}' ORDER BY contamination_frac DESC'''))"
+    code = f"import duckdb; {ask}"
+    if loads_uri.startswith("s3://"):
+        store = f"s3fs.S3FileSystem(endpoint_url={endpoint_url!r})"
+        code = f"import duckdb, s3fs; duckdb.register_filesystem({store}); {ask}"
+    is_plain = not set(code) & set('"$`\\!')
+    return f'{python} -c "{code}"' if is_plain else f"{python} -c {shlex.quote(code)}"
 
 
 def _loads_table(loads: Sequence[Mapping[str, Any]]) -> Table:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import io
+import subprocess
 
 import cv2
 import duckdb
@@ -17,6 +18,7 @@ from scrapray.audit.manifest import index_archive
 from scrapray.audit.nightly import run_audit
 from scrapray.config import read_config
 from scrapray.registry import Registry
+from scrapray.screen import query_line
 from scrapray.storage import Storage, join
 
 pytestmark = [
@@ -152,6 +154,12 @@ def test_duckdb_polars_and_pandas_read_the_same_tables(yard):
 
     of_pandas = pd.concat(pd.read_parquet(name, filesystem=filesystem) for name in files)
     assert list(of_pandas[columns].itertuples(index=False, name=None)) == expected
+
+
+def test_the_printed_query_answers_from_s3(yard):
+    line = query_line(f"{yard.lake}/loads", yard.s3.endpoint_url)
+    answer = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120, check=False)
+    assert "0007" in answer.stdout, answer.stderr
 
 
 def test_nested_columns_can_be_queried(yard):

@@ -198,7 +198,9 @@ def test_a_night_that_was_done_before_says_so() -> None:
     assert "what can be read was done by an earlier run" in _shown(_summary(num_computed=0, segment_s=0.0))
 
 
-def test_the_printed_query_answers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["lake", "the yard's lake", 'a "$HOME" lake'])
+def test_the_printed_query_answers(folder: str, tmp_path: Path) -> None:
+    tmp_path = tmp_path / folder
     columns = ["load_id", "verdict", "verdict_reason", "truck_id", "contamination_frac"]
     partition = tmp_path / "loads" / "date=2026-11-20" / "site=yard"
     partition.mkdir(parents=True)
