@@ -3,7 +3,7 @@
     python jobs/train_demo_bundle.py [scrapray/bundles/miniature-clip] [runs/demo] [scrapray/bundles/demo]
 
 Draws tiles and trains, draws loads and goes on with what was wrong in them, chooses thresholds on other loads, and
-measures on those how far areas are off. Takes two hours and a half on two cores. Killed and started again, it goes on
+measures on those how far areas are off. Takes several hours on two cores. Killed and started again, it goes on
 from its last checkpoint in the second folder; for longer training raise ``max_steps`` and start it again.
 """
 
