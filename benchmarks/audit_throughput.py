@@ -153,12 +153,12 @@ def in_its_own_process(task: Any, *arguments: Any) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, default=DEMO_BUNDLE)
-    parser.add_argument("--actors", type=int, default=2, help="segmenters that share the cores, as in drawn archives")
+    parser.add_argument("--actors", type=int, default=2, help="segmenters that share the cores")
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--memory-frames", type=int, nargs=2, default=(20, 100))
     arguments = parser.parse_args()
     resources = ResourcesConfig(actors=arguments.actors, frames_per_block=FRAMES_PER_BLOCK)
-    segment = SegmentConfig(overlap_px=16)
+    segment = SegmentConfig(overlap_px=32)
     whole = AuditConfig(resources=resources, segment=segment)
     small = AuditConfig(resources=resources, segment=segment, cameras={CAMERA: CameraConfig(bed_polygon_px=SMALL_BED)})
     with tempfile.TemporaryDirectory() as folder:

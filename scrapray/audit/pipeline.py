@@ -7,8 +7,8 @@
     <work>/results/                the rows (``schema.RESULTS``)
 
 A killed run leaves rows and their ids behind, and the next run with the same work folder does what is left; frames
-that could not be downloaded are left too. Start
-one run per process: after a failed one, Ray may not give its actors back to a second.
+that could not be downloaded are left too. Start one run per process: after a failed one, Ray may not give its actors
+back to a second.
 """
 
 import math

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 
 from scrapray import lake, schema
-from scrapray.audit.retries import without_old_failures
+from scrapray.audit.retries import open_results, parquet_files, without_old_failures
 from scrapray.errors import SchemaError
 from scrapray.statistics.loads import Reading, judge_loads, load_row, truck_rows
 from scrapray.statistics.repeats import Look, find_repeats
@@ -167,12 +166,10 @@ def nights_of(manifest: pa.Table) -> list[Night]:
 
 def read_results(results_uri: str, frame_ids: pa.ChunkedArray, storage: Storage) -> pa.Table:
     """The results of some frames, in any order; frames without a result are left out."""
-    names = [name for name in storage.list_names(results_uri) if name.endswith(".parquet")]
-    if not names:
+    uris = parquet_files(results_uri, storage)
+    if not uris:
         return schema.RESULTS.empty_table()
-    paths = [storage.arrow(name)[1] for name in names]
-    filesystem, _ = storage.arrow(results_uri)
-    stored = pa.dataset.dataset(paths, schema=schema.RESULTS, format="parquet", filesystem=filesystem)
+    stored = open_results(uris, storage)
     return without_old_failures(stored.to_table(filter=pc.field("frame_id").isin(frame_ids.combine_chunks())))
 
 

@@ -3,6 +3,7 @@
 Shape of the folders: see ``pipeline``.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -29,18 +30,17 @@ def forget_failed_downloads(results_uri: str, checkpoint_uri: str, storage: Stor
     Raises:
         StorageError: The work folder cannot be read or written.
     """
-    names = _parquet_files(results_uri, storage)
-    if not names:
+    uris = parquet_files(results_uri, storage)
+    if not uris:
         return 0
-    filesystem, _ = storage.arrow(results_uri)
-    paths = {storage.arrow(name)[1]: name for name in names}
-    stored = pa.dataset.dataset(list(paths), schema=RESULTS, format="parquet", filesystem=filesystem)
+    stored = open_results(uris, storage)
     failed = stored.to_table(["frame_id", "__filename"], filter=pc.field("reject_stage") == "download")
     if failed.num_rows:
         drop = partial(_drop_rows, frame_ids=failed["frame_id"].combine_chunks(), storage=storage)
         with ThreadPoolExecutor(_NUM_FILES_AT_ONCE) as pool:
-            list(pool.map(drop, _parquet_files(checkpoint_uri, storage)))
-            list(pool.map(drop, [paths[path] for path in pc.unique(failed["__filename"]).to_pylist()]))
+            list(pool.map(drop, parquet_files(checkpoint_uri, storage)))
+            places = set(failed["__filename"].to_pylist())
+            list(pool.map(drop, [uri for uri in uris if storage.arrow(uri)[1] in places]))
     return len(pc.unique(failed["frame_id"]))
 
 
@@ -53,7 +53,15 @@ def without_old_failures(results: pa.Table) -> pa.Table:
     )
 
 
-def _parquet_files(uri: str, storage: Storage) -> list[str]:
+def open_results(uris: Sequence[str], storage: Storage) -> pa.dataset.Dataset:
+    """Files of results as one table that is not read yet; one file at least."""
+    filesystem, _ = storage.arrow(uris[0])
+    paths = [storage.arrow(uri)[1] for uri in uris]
+    return pa.dataset.dataset(paths, schema=RESULTS, format="parquet", filesystem=filesystem)
+
+
+def parquet_files(uri: str, storage: Storage) -> list[str]:
+    """URIs of the Parquet files below a URI."""
     return [name for name in storage.list_names(uri) if name.endswith(".parquet")]
 
 

@@ -119,6 +119,7 @@ def train_demo_bundle(
     model, weights = str(clip_dir / "model.json"), clip_dir / "weights.safetensors"
     segmenter = build_segmenter(demo.segmenter, SCRAP_CONTAMINANTS, model=model, weights=weights, seed=demo.seed)
     checkpoint = run_dir / "checkpoint.pt"
+    tiles_of_classes = training.count_per_class()
     mined: list[Tiles] = []
     assert demo.fit.max_steps is not None, "a training in pieces ends somewhere"
     ends = sorted({0, demo.first_steps, *demo.mine_after_steps, demo.fit.max_steps})
@@ -131,7 +132,7 @@ def train_demo_bundle(
                 max_steps=end,
                 loss_px=(demo.wide_tile_px if start < demo.first_steps else demo.tile_px) // STRIDE_PX,
             ),
-            tiles_per_class=training.count_per_class(),
+            tiles_per_class=tiles_of_classes,
             checkpoint=checkpoint,
             watch=lambda progress, _: report(progress_line(progress)),
         )
@@ -252,9 +253,9 @@ def varied_tiles(drawn: Tiles, mined: Sequence[Tiles], demo: DemoTraining, first
 def _place(rng: np.random.Generator, class_HW: NDArray[np.uint8], side_px: int, is_aimed: bool) -> NDArray[np.int64]:
     """Top and left of a tile: anywhere, or around any point of any contaminant, all of them equally often."""
     last_2 = np.array(class_HW.shape) - side_px
-    labels_hw, number = ndimage.label(class_HW[::STRIDE_PX, ::STRIDE_PX], structure=EIGHT_CONNECTED)
-    if not is_aimed or number == 0:
+    if not is_aimed or not class_HW[::STRIDE_PX, ::STRIDE_PX].any():
         return rng.integers(last_2 + 1)
+    labels_hw, number = ndimage.label(class_HW[::STRIDE_PX, ::STRIDE_PX], structure=EIGHT_CONNECTED)
     points_P2 = np.argwhere(labels_hw == rng.integers(number) + 1) * STRIDE_PX
     top_left_2: NDArray[np.int64] = rng.choice(points_P2) - rng.integers(side_px, size=2)
     return top_left_2.clip(0, last_2)
