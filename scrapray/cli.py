@@ -6,13 +6,14 @@ All that is heavy is imported inside the command that needs it, so that ``--help
 import datetime as dt
 import shlex
 import sys
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from scrapray.errors import ScraprayError
+from scrapray.errors import RegistryError, ScraprayError
 
 EXIT_USAGE = 2
 EXIT_STOPPED = 130
@@ -326,7 +327,7 @@ def compare_models(
 def promote_model(
     version: Version,
     force: Annotated[
-        str | None, typer.Option(metavar="REASON", help="Promote without a comparison; the reason is recorded.")
+        str | None, typer.Option(metavar="REASON", help="Promote whatever the comparison says; both are recorded.")
     ] = None,
 ) -> None:
     """Make a version the champion, if it is not worse than the present one.
@@ -339,7 +340,9 @@ def promote_model(
 
     registry = Registry()
     found = registry.show(version)
-    comparison = None if force else registry.compare_with_champion(found)
+    comparison = None
+    with suppress(RegistryError) if force else nullcontext():  # versions may not be comparable
+        comparison = registry.compare_with_champion(found)
     former = registry.promote(found, comparison=comparison, force_reason=force)
     typer.echo(f"{found.uri} is the champion{f', before it {former.uri}' if former else ''}")
 

@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import islice
@@ -32,6 +32,8 @@ _FILE = "file://"
 _UNFINISHED = ".scrapray-unfinished"
 _OBJECTS_PER_PAGE = 1000
 """The most that S3 lists or deletes in one request."""
+_PATIENT_ATTEMPTS = 40
+"""Pauses between them grow to 20 s at most, 10 s on average, so all together they last some six minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,10 @@ class Storage:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Storage, (self.config,)
+
+    def patient(self) -> "Storage":
+        """The same door for long work that has already passed it: a store that goes away is waited for, for minutes."""
+        return Storage(replace(self.config, max_attempts=max(self.config.max_attempts, _PATIENT_ATTEMPTS)))
 
     def list_pages(self, uri: str, suffixes: tuple[str, ...] = ()) -> Iterator[list[StoredObject]]:
         """List everything below a URI in the byte order of keys, one page in memory at a time.

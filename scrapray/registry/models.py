@@ -135,8 +135,9 @@ class Registry:
 
         Args:
             version: The new champion.
-            comparison: With the present champion; not needed where there is none, or by force.
-            force_reason: Why it is promoted whatever the comparison says; recorded in a tag of the version.
+            comparison: With the present champion; not needed where there is none, or by force. Recorded in tags of the
+                version.
+            force_reason: Why it is promoted whatever the comparison says; recorded with what spoke against it.
 
         Raises:
             RegistryError: The comparison speaks against it, or it is the champion already.
@@ -150,6 +151,8 @@ class Registry:
             )
         if force_reason:
             tags["forced_because"] = force_reason
+            if comparison and comparison.faults:
+                tags["forced_against"] = "; ".join(comparison.faults)
         with self._server.explained(f"promote version {version.version}"):
             client, number = self._server.client, str(version.version)
             for key, value in tags.items():

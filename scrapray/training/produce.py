@@ -15,7 +15,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import ray
@@ -104,6 +104,8 @@ def train_model(
     if storage.exists(join(run_uri, _RESULT)):
         return TrainingSummary(**json.loads(storage.read_bytes(join(run_uri, _RESULT))))
     _join_cluster(config)
+    storage = storage.patient()
+    dataset = replace(dataset, storage=storage)
     begun = _begun_run(run_uri, storage)
     with registry.start_run(name, run_id=begun) as run, own_errors(run_uri, storage):
         if not begun:

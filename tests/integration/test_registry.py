@@ -228,9 +228,10 @@ def test_a_worse_version_is_refused_with_numbers_unless_somebody_says_why(regist
     ):
         registry.promote(worse, comparison=comparison)
     assert registry.champion().version == 1
-    assert registry.promote(worse, comparison=None, force_reason="the yard has changed").version == 1
+    assert registry.promote(worse, comparison=comparison, force_reason="the yard has changed").version == 1
     now = registry.champion()
     assert (now.version, now.tags["forced_because"]) == (2, "the yard has changed")
+    assert now.tags["forced_against"].startswith("average precision 0.")
 
 
 def test_a_promotion_notes_what_it_was_compared_with_and_the_candidate_waits_no_more(registry, add):
@@ -329,6 +330,7 @@ def test_a_refused_promotion_is_one_line_and_exit_code_2(add):
     assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
     assert "version 2 does not replace champion 1" in refused.stderr
     assert invoke("promote", "2", "--force", "a drill").exit_code == 0
+    assert "average precision" in Registry().show("2").tags["forced_against"]
 
 
 def test_a_registry_without_versions_says_so(registry):

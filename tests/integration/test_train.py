@@ -31,6 +31,7 @@ from tests.fixtures.services import SeaweedFS
 
 pytestmark = [pytest.mark.usefixtures("engine", "registry_folder"), pytest.mark.timeout(600)]
 
+OUTAGE_S = 60
 SETTINGS = """
 [start]
 clip = "{clip}"
@@ -160,8 +161,14 @@ def test_a_killed_training_goes_on_and_ends_as_if_nothing_had_been(
 
 
 @pytest.mark.slow
-def test_a_storage_that_is_gone_ends_a_training_with_a_word_and_the_same_command_goes_on(
-    dataset: Path, settings: Path, tmp_path: Path, own_seaweedfs: SeaweedFS
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_storage_that_goes_away_is_waited_for_and_if_it_stays_away_the_same_command_goes_on(
+    dataset: Path,
+    settings: Path,
+    tmp_path: Path,
+    own_seaweedfs: SeaweedFS,
+    monkeypatch: pytest.MonkeyPatch,
+    comes_back: bool,
 ) -> None:
     whole = train_model(str(dataset), str(tmp_path / "whole"), config=read_finetune(settings))
     server = own_seaweedfs.server
@@ -172,14 +179,20 @@ def test_a_storage_that_is_gone_ends_a_training_with_a_word_and_the_same_command
         while len(server.filesystem().glob("runs/*/checkpoint_*")) < 2:
             time.sleep(0.2)
         own_seaweedfs.kill()
+        if comes_back:
+            time.sleep(OUTAGE_S)
+            own_seaweedfs.start()
 
     thread = threading.Thread(target=pull_the_plug, daemon=True)
     thread.start()
-    with pytest.raises(ScraprayError, match="endpoint"):
-        train_model(str(dataset), bucket, config=config)
-    thread.join(timeout=10)
-    own_seaweedfs.start()
+    if not comes_back:
+        monkeypatch.setattr("scrapray.storage._PATIENT_ATTEMPTS", config.storage.max_attempts)
+        with pytest.raises(ScraprayError, match="endpoint"):
+            train_model(str(dataset), bucket, config=config)
+        own_seaweedfs.start()
     summary = train_model(str(dataset), bucket, config=config)
+    thread.join(timeout=10)
+    assert not thread.is_alive()
     assert (summary.steps, summary.thresholds, summary.test) == (whole.steps, whole.thresholds, whole.test)
 
 
