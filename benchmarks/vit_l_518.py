@@ -1,4 +1,4 @@
-"""Build the production segmenter (ViT-L/14@336 at 518 px) with random weights, score tiles, and train one step.
+"""Build the production segmenter (ViT-L/14@336 at 518 px) with random weights, score tiles, train, and save a bundle.
 
 Prints for each part the seconds it took, the seconds of all cores together (which other programs on the machine
 disturb less) and the peak memory so far. It says nothing about accuracy: weights are random.
@@ -8,19 +8,24 @@ disturb less) and the peak memory so far. It says nothing about accuracy: weight
 
 import argparse
 import resource
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from scrapray.labels import SCRAP_CONTAMINANTS
-from scrapray.segmenter.losses import LossConfig
-from scrapray.segmenter.model import Segmenter, SegmenterConfig, build_segmenter, prepare_tiles
-from scrapray.segmenter.step import OptimConfig, make_batch, make_optimizer, train_step
+from scrapray.segmenter.bundle import load_bundle, save_bundle
+from scrapray.segmenter.model import Segmenter, build_segmenter, prepare_tiles
+from scrapray.segmenter.step import make_batch, make_optimizer, train_step
+from scrapray.training.profiles import read_finetune
 
+PAPER = read_finetune(None, ("paper",))
 TILE_PX = 512
+STEPS = 2
 
 
 def peak_gib() -> float:
@@ -38,7 +43,7 @@ def measured(part: str) -> Iterator[None]:
 
 def build() -> Segmenter:
     with measured("build"):
-        segmenter = build_segmenter(SegmenterConfig(), SCRAP_CONTAMINANTS, weights=None)
+        segmenter = build_segmenter(PAPER.segmenter, SCRAP_CONTAMINANTS, model=PAPER.start.clip, weights=None)
     for part, module in segmenter.named_children():
         print(f"  {part:<12}{sum(p.numel() for p in module.parameters()) / 1e6:6.1f} M parameters")
     return segmenter
@@ -54,28 +59,40 @@ def score(segmenter: Segmenter, tiles_NHW3: np.ndarray) -> None:
 
 
 def train(segmenter: Segmenter, tile_HW3: np.ndarray) -> None:
-    optimizer = make_optimizer(segmenter, OptimConfig(warmup_steps=0))
+    optimizer = make_optimizer(segmenter, PAPER.optim)
     segmenter.train()
     optimizer.train()
     ids_HW = np.zeros((TILE_PX, TILE_PX), np.uint8)
     ids_HW[200:234, 200:234] = 1
-    with measured("train a step"):
-        report = train_step(
-            segmenter,
-            optimizer,
-            [make_batch([(tile_HW3, ids_HW)], segmenter, segmenter.config.input_px)],
-            weights_C=torch.ones(1 + len(segmenter.classes)),
-            multiscale_stage_weights=segmenter.config.msm_stage_weights,
-            loss=LossConfig(),
-            clip_norm=1.0,
-        )
-    print(f"  loss {report.loss:.3f}, gradient norm {report.grad_norm:.2f}")
+    batch = make_batch([(tile_HW3, ids_HW)], segmenter, segmenter.config.input_px)
+    for _ in range(STEPS):
+        with measured("train a step"):
+            report = train_step(
+                segmenter,
+                optimizer,
+                [batch],
+                weights_C=torch.ones(1 + len(segmenter.classes)),
+                multiscale_stage_weights=segmenter.config.msm_stage_weights,
+                loss=PAPER.loss,
+                clip_norm=PAPER.optim.clip_norm,
+            )
+        print(f"  loss {report.loss:.3f}, gradient norm {report.grad_norm:.2f}")
+    optimizer.eval()
+    segmenter.eval()
+
+
+def save(segmenter: Segmenter, folder: Path) -> None:
+    with measured("save a bundle"):
+        save_bundle(folder, segmenter, name="random", version="1", tile_px=TILE_PX)
+    print(f"  {sum(path.stat().st_size for path in folder.iterdir()) / 2**30:.2f} GiB")
+    with measured("load it"):
+        load_bundle(folder)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiles", type=int, default=1, help="tiles to score, one by one")
-    parser.add_argument("--train", action="store_true", help="also do one optimiser step at batch 1 (8 GiB)")
+    parser.add_argument("--train", action="store_true", help="also train on one tile and save a bundle (8 GiB)")
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     tiles_NHW3 = np.random.default_rng(0).integers(0, 256, (arguments.tiles, TILE_PX, TILE_PX, 3), dtype=np.uint8)
@@ -83,6 +100,8 @@ def main() -> None:
     score(segmenter, tiles_NHW3)
     if arguments.train:
         train(segmenter, tiles_NHW3[0])
+        with tempfile.TemporaryDirectory() as folder:
+            save(segmenter, Path(folder, "bundle"))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 pytest_plugins = [
     "tests.fixtures.services",
+    "tests.fixtures.hosts",
     "tests.fixtures.engine",
     "tests.fixtures.pictures",
     "tests.fixtures.tracking",
