@@ -12,10 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from scrapray.audit.rehearsal import RehearsedLoad, rehearse
+from scrapray.audit.rehearsal import LARGE_PX, RehearsedLoad, rehearse
 
 SEED = 9_000_000
-LARGE_PX = 60
 VERDICTS = ("accept", "review", "reject")
 KINDS = (f"contaminant of {LARGE_PX} px or more", "smaller contaminants only", "clean")
 

@@ -24,6 +24,8 @@ from scrapray.statistics.contamination import calibrate_areas
 from scrapray.statistics.thresholds import choose_thresholds
 from scrapray.storage import Storage
 
+LARGE_PX = 60
+"""A load with a contaminant of this length should be flagged."""
 _LOADS_PER_PART = 4
 
 
@@ -115,7 +117,7 @@ def adjust_bundle(
         num_loads: Half of them clean.
         frames_per_load: Of each.
         seed: Not to be used again to judge the bundle.
-        max_flagged_frac: Share of clean loads that each contaminant may flag wrongly.
+        max_flagged_frac: Share of clean loads that may be flagged wrongly.
         scene: What loads are drawn like.
     """
     rehearsed = partial(
@@ -127,8 +129,10 @@ def adjust_bundle(
         seed=seed,
         scene=scene,
     )
-    clean = [load.peaks_FK for load in rehearsed() if load.largest_px == 0]
-    card = replace(read_card(bundle_dir), thresholds=choose_thresholds(clean, max_flagged_frac))
+    loads = rehearsed()
+    clean = [load.peaks_FK for load in loads if load.largest_px == 0]
+    large = [load.peaks_FK for load in loads if load.largest_px >= LARGE_PX]
+    card = replace(read_card(bundle_dir), thresholds=choose_thresholds(clean, large, max_flagged_frac))
     write_card(bundle_dir, card)
     return calibrate_bundle(bundle_dir, rehearsed())
 

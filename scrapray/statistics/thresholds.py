@@ -3,7 +3,7 @@
 Legend: L loads, F frames of a load, K contaminants.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,21 +14,50 @@ _RANGE = (0.05, 0.99)
 """Lowest and highest threshold that is ever chosen."""
 
 
-def choose_thresholds(peaks_of_clean_loads: Sequence[npt.ArrayLike], max_flagged_frac: float) -> tuple[float, ...]:
-    """For each contaminant the lowest threshold that few clean loads pass in two of their frames.
+def choose_thresholds(
+    peaks_of_clean_loads: Sequence[npt.ArrayLike],
+    peaks_of_contaminated_loads: Sequence[npt.ArrayLike],
+    max_flagged_frac: float,
+) -> tuple[float, ...]:
+    """The thresholds, one for each contaminant, that flag most contaminated loads and few clean ones.
 
-    Two frames are what the robust count of a load asks for; a load with a single frame has that one's word.
+    A load is flagged where a contaminant passes its threshold in two frames, as the robust count of a load asks for; a
+    load with a single frame has that one's word. The false alarms that are allowed go to the contaminants that gain
+    most by them: a class whose scores tell little is better kept silent.
 
     Args:
         peaks_of_clean_loads: For each load without any contaminant, the highest score of each contaminant in each
             frame, (F, K); measured with whatever thresholds.
-        max_flagged_frac: Share of these loads that each contaminant may flag wrongly.
+        peaks_of_contaminated_loads: The same for loads that should be flagged.
+        max_flagged_frac: Share of the clean loads that may be flagged wrongly.
 
     Raises:
         ValueError: There is no clean load.
     """
     if not peaks_of_clean_loads:
         raise ValueError("there is no clean load, so nothing tells what a false alarm is; add loads without any")
-    second_LK = np.array([np.sort(peaks_FK, axis=0)[-2:][0] for peaks_FK in peaks_of_clean_loads])
-    highest_K = np.sort(second_LK, axis=0)[-1 - int(max_flagged_frac * len(second_LK))]
-    return tuple(float(score) for score in np.clip(highest_K + _ABOVE, *_RANGE).round(3))
+    clean_LK, contaminated_LK = map(_second_highest, (peaks_of_clean_loads, peaks_of_contaminated_loads))
+    highest_first_LK = np.sort(clean_LK, axis=0)[::-1]
+    most = min(int(max_flagged_frac * len(clean_LK)), len(clean_LK) - 1)
+    best_K, found = highest_first_LK[0], -1
+    for passed_K in _splits(most, clean_LK.shape[1]):
+        limits_K = np.take_along_axis(highest_first_LK, np.array([passed_K]), axis=0)[0]
+        flagged = int((contaminated_LK > limits_K + _ABOVE).any(axis=1).sum()) if len(contaminated_LK) else 0
+        if flagged > found:
+            best_K, found = limits_K, flagged
+    return tuple(float(score) for score in np.clip(best_K + _ABOVE, *_RANGE).round(3))
+
+
+def _second_highest(peaks_of_loads: Sequence[npt.ArrayLike]) -> npt.NDArray[np.float64]:
+    """Of each load and contaminant the score that two frames reach, (L, K)."""
+    return np.array([np.sort(peaks_FK, axis=0)[-2:][0] for peaks_FK in peaks_of_loads])
+
+
+def _splits(most: int, num_classes: int) -> Iterator[tuple[int, ...]]:
+    """All ways to let together at most so many clean loads pass, by the number that each contaminant lets pass."""
+    if num_classes == 0:
+        yield ()
+        return
+    for passed in range(most + 1):
+        for others in _splits(most - passed, num_classes - 1):
+            yield (passed, *others)
