@@ -92,7 +92,7 @@ def save(segmenter: Segmenter, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiles", type=int, default=1, help="tiles to score, one by one")
-    parser.add_argument("--train", action="store_true", help="also train on one tile and save a bundle (8 GiB)")
+    parser.add_argument("--train", action="store_true", help="also train on one tile and save a bundle (14 GiB)")
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     tiles_NHW3 = np.random.default_rng(0).integers(0, 256, (arguments.tiles, TILE_PX, TILE_PX, 3), dtype=np.uint8)
