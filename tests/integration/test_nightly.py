@@ -202,6 +202,7 @@ def test_the_job_of_the_night_does_the_same(yard, config_path, capsys):
     assert "reject\t0007\tL1\tspray can (severity 3): 1 or more seen" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_model_that_was_named_by_its_alias_stands_in_the_tables_by_its_version(yard, registry_folder, tiny_bundle):
     registry = Registry()
     with registry.start_run("tiny") as run:
