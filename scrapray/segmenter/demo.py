@@ -6,7 +6,7 @@ Shapes: N tiles, H x W pixels, K contaminants, h x w cells of a score map.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial, reduce
 from operator import add
@@ -23,10 +23,11 @@ from scrapray.imagery.augmentation import AugmentConfig, augment
 from scrapray.imagery.components import EIGHT_CONNECTED, Component, find_components
 from scrapray.imagery.tiling import blend_tiles
 from scrapray.labels import SCRAP_CONTAMINANTS
-from scrapray.segmenter.bundle import BundleCard, load_bundle, save_bundle, write_card
+from scrapray.segmenter.bundle import CARD, BundleCard, load_bundle, save_bundle, write_card
 from scrapray.segmenter.checkpoint import steps_done
 from scrapray.segmenter.drawn_tiles import Tiles, TileSource, keep_tiles
 from scrapray.segmenter.fit import FitConfig, FitProgress, TilePair, fit
+from scrapray.segmenter.losses import tiles_per_class
 from scrapray.segmenter.measure import STRIDE_PX, Figures, score_tiles
 from scrapray.segmenter.mining import MIN_AREA_PX, mined_windows
 from scrapray.segmenter.model import Segmenter, SegmenterConfig, build_segmenter
@@ -119,11 +120,11 @@ def train_demo_bundle(
     model, weights = str(clip_dir / "model.json"), clip_dir / "weights.safetensors"
     segmenter = build_segmenter(demo.segmenter, SCRAP_CONTAMINANTS, model=model, weights=weights, seed=demo.seed)
     checkpoint = run_dir / "checkpoint.pt"
-    tiles_of_classes = training.count_per_class()
     mined: list[Tiles] = []
     assert demo.fit.max_steps is not None, "a training in pieces ends somewhere"
     ends = sorted({0, demo.first_steps, *demo.mine_after_steps, demo.fit.max_steps})
     for start, end in itertools.pairwise(ends):
+        shown = varied_tiles(training, mined, demo, start)
         steps = fit(
             segmenter,
             varied_tiles(training, mined, demo, max(start, steps_done(checkpoint))),
@@ -132,7 +133,7 @@ def train_demo_bundle(
                 max_steps=end,
                 loss_px=(demo.wide_tile_px if start < demo.first_steps else demo.tile_px) // STRIDE_PX,
             ),
-            tiles_per_class=tiles_of_classes,
+            tiles_per_class=count_per_class(itertools.islice(shown, len(training))),
             checkpoint=checkpoint,
             watch=lambda progress, _: report(progress_line(progress)),
         )
@@ -199,7 +200,7 @@ def _mine(
     """Windows on which the segmenter is wrong; begun and cut off, they stay those of the segmenter of that time."""
     folder = run_dir / f"mined-{num_before + 1}"
     bundle_dir = folder / "bundle"
-    if not bundle_dir.exists():
+    if not (bundle_dir / CARD).exists():
         knows_wide_only = demo.mine_after_steps[num_before] < demo.first_steps
         save_bundle(
             bundle_dir,
@@ -248,6 +249,12 @@ def varied_tiles(drawn: Tiles, mined: Sequence[Tiles], demo: DemoTraining, first
             turns = int(rng.integers(4))
             image_HW3, class_HW = (np.rot90(array[here], turns) for array in (image_HW3, class_HW))
             yield augment(rng, image_HW3, class_HW, AugmentConfig(flip=True, light=0.3))
+
+
+def count_per_class(tiles: Iterable[TilePair]) -> list[int]:
+    """Tiles that show each class, as training shows them: in larger pictures hardly one would be of steel only."""
+    seen = (class_HW[::STRIDE_PX, ::STRIDE_PX].ravel() for _, class_HW in tiles)
+    return tiles_per_class(np.stack([np.bincount(ids, minlength=1 + len(SCRAP_CONTAMINANTS)) for ids in seen]))
 
 
 def _place(rng: np.random.Generator, class_HW: NDArray[np.uint8], side_px: int, is_aimed: bool) -> NDArray[np.int64]:

@@ -14,10 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from scrapray.labels import SCRAP_CONTAMINANTS
 from scrapray.segmenter.fit import TilePair
-from scrapray.segmenter.losses import tiles_per_class
-from scrapray.segmenter.measure import STRIDE_PX
 
 _CHUNK = 128
 
@@ -43,12 +40,6 @@ class Tiles:
     def __getitem__(self, place: int) -> TilePair:
         chunk, row = divmod(place, _CHUNK)
         return self.images[chunk][row], self.classes[chunk][row]
-
-    def count_per_class(self) -> list[int]:
-        """Tiles that show each class; steel counts where nothing else does."""
-        num_classes = 1 + len(SCRAP_CONTAMINANTS)
-        seen = (classes_HW[::STRIDE_PX, ::STRIDE_PX] for chunk in self.classes for classes_HW in chunk)
-        return tiles_per_class(np.stack([np.bincount(classes.ravel(), minlength=num_classes) for classes in seen]))
 
 
 def keep_tiles(

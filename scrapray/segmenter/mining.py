@@ -1,9 +1,9 @@
 """Windows of whole frames on which a segmenter is wrong: what to train it on next.
 
-Every second training tile shows a contaminant; in a yard it is one tile of many hundreds. What a segmenter takes for
-a contaminant once in a thousand tiles it hardly ever meets in training, and in every load of a night. So it is run
-over whole frames whose truth is known, and its worst false alarms are trained on ("hard negative mining", Sung and
-Poggio, PAMI 1998; Felzenszwalb et al., PAMI 2010, section 4.4), together with the contaminants of these frames.
+A third of the training tiles or more show a contaminant; in a yard it is one tile of many hundreds. What a segmenter
+takes for a contaminant once in a thousand tiles it hardly ever meets in training, and in every load of a night. So it
+is run over whole frames whose truth is known, and its worst false alarms are trained on ("hard negative mining", Sung
+and Poggio, PAMI 1998; Felzenszwalb et al., PAMI 2010, section 4.4), together with the contaminants of these frames.
 
 Shapes: H x W pixels of a frame, h x w cells of a score map, K contaminants.
 """

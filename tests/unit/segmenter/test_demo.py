@@ -14,6 +14,7 @@ from scrapray.labels import CONTAMINANT_PROMPT, SCRAP_CONTAMINANTS, STEEL_PROMPT
 from scrapray.segmenter.bundle import load_bundle
 from scrapray.segmenter.demo import (
     DemoTraining,
+    count_per_class,
     draw_test_tiles,
     frozen_segmenter,
     measure,
@@ -46,7 +47,7 @@ DEMO = DemoTraining(
     wide_tile_px=48,
     first_steps=0,
     drawn_px=64,
-    num_training=24,
+    num_training=96,
     num_test=16,
 )
 GREY = np.full((64, 64, 3), 128, np.uint8), np.zeros((64, 64), np.uint8)
@@ -109,6 +110,25 @@ def test_mined_pictures_are_met_as_often_as_asked_for(tmp_path: Path) -> None:
     assert met == pytest.approx(1_000 * DEMO.mined_share, abs=60)
 
 
+def test_classes_are_counted_by_the_tiles_that_training_shows(tmp_path: Path) -> None:
+    tiles, demo = some_tiles(tmp_path, 128), replace(DEMO, tile_px=16, wide_tile_px=16, aimed_share=0.0)
+    shown = list(itertools.islice(varied_tiles(tiles, [], demo), 400))
+    kinds = [set(np.unique(class_HW[::STRIDE_PX, ::STRIDE_PX])) for _, class_HW in shown]
+    counts = count_per_class(shown)
+    assert counts == [sum(kind == {0} for kind in kinds), *(sum(k in kind for kind in kinds) for k in (1, 2, 3))]
+    whole = count_per_class([tiles[place] for place in range(len(tiles))])
+    assert counts[0] / 400 > 0.7 > 0.6 > whole[0] / 128, "of whole pictures every second one shows a contaminant"
+
+
+def test_a_mining_that_was_killed_while_it_wrote_its_bundle_goes_on(tmp_path: Path, clip_dir: Path) -> None:
+    demo = replace(
+        DEMO, wide_tile_px=64, drawn_px=96, mine_after_steps=(1,), num_mined=8, num_false_alarms=2, workers=1
+    )
+    (tmp_path / "run" / "mined-1" / "bundle").mkdir(parents=True)
+    train_demo_bundle(clip_dir, tmp_path / "run", tmp_path / "demo", demo, squares, frames_of_squares)
+    assert load_bundle(tmp_path / "run" / "mined-1" / "bundle").card.version == "mined-1"
+
+
 def test_a_perfect_map_has_perfect_figures(tmp_path: Path) -> None:
     tiles = some_tiles(tmp_path)
     found = measure(scores_of(tiles), tiles, (0.5, 0.5, 0.5))
@@ -141,7 +161,7 @@ def test_from_tiles_to_a_bundle_in_pieces(tmp_path: Path, clip_dir: Path) -> Non
         wide_tile_px=64,
         first_steps=1,
         drawn_px=96,
-        num_training=32,
+        num_training=96,
         mine_after_steps=(2,),
         num_mined=8,
         num_false_alarms=2,
@@ -155,7 +175,7 @@ def test_from_tiles_to_a_bundle_in_pieces(tmp_path: Path, clip_dir: Path) -> Non
     assert (bundle.card.weights_sha256, bundle.card.trained_on["steps"]) == (card.weights_sha256, 3)
     assert card.metrics["frozen_clip"]["pixels"]["any"]["prevalence"] > 0
     assert sum(line.startswith("step") for line in lines) == 3
-    assert "training: 32 of 32 pictures drawn" in lines
+    assert "training: 96 of 96 pictures drawn" in lines
     assert (
         lines.index("mined-1: 8 of 8 pictures drawn")
         == lines.index(next(line for line in lines if "step 2 " in line)) + 1

@@ -36,10 +36,3 @@ def test_tiles_are_drawn_once_and_the_same_for_any_number_of_workers(tmp_path: P
     keep_tiles(tmp_path / "one", 150, 64, 7, squares)
     assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "one").iterdir()}
     assert not list((tmp_path / "one").glob("*.part"))
-
-
-def test_each_class_is_counted_by_the_tiles_that_show_it(tmp_path: Path) -> None:
-    tiles = some_tiles(tmp_path)
-    shown = [set(np.unique(tiles[place][1])) for place in range(len(tiles))]
-    expected = [sum(found == {0} for found in shown), *(sum(k in found for found in shown) for k in (1, 2, 3))]
-    assert tiles.count_per_class() == expected
