@@ -129,7 +129,7 @@ def adjust_bundle(
         seed=seed,
         scene=scene,
     )
-    loads = rehearsed()
+    loads = [load for load in rehearsed() if load.peaks_FK]
     clean = [load.peaks_FK for load in loads if load.largest_px == 0]
     large = [load.peaks_FK for load in loads if load.largest_px >= LARGE_PX]
     card = replace(read_card(bundle_dir), thresholds=choose_thresholds(clean, large, max_flagged_frac))
@@ -147,9 +147,8 @@ def calibrate_bundle(folder: Path, loads: Sequence[RehearsedLoad]) -> BundleCard
     Raises:
         ValueError: There are too few loads.
     """
-    calibration = calibrate_areas(
-        [load.row["contamination_frac"] for load in loads], [load.true_frac for load in loads]
-    )
+    seen = [load for load in loads if load.row["contamination_frac"] is not None]
+    calibration = calibrate_areas([load.row["contamination_frac"] for load in seen], [load.true_frac for load in seen])
     card = read_card(folder)
     card = replace(card, metrics={**card.metrics, "area_calibration": calibration.as_dict()})
     write_card(folder, card)

@@ -7,6 +7,7 @@
 
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ class Journal:
         with self._locked():
             if "path" in call:
                 call = call | {"path": str(self._copy(Path(call["path"])))}
+            self._cut_torn_line()
             with self._file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(call) + "\n")
 
@@ -52,6 +54,12 @@ class Journal:
             unfinished = self._file.with_suffix(".unfinished")
             unfinished.write_text("".join(f"{line}\n" for line in left), encoding="utf-8")
             unfinished.replace(self._file)
+
+    def _cut_torn_line(self) -> None:
+        """Take away what a crash left behind the last whole line, lest the next call be written onto it."""
+        if self._file.exists():
+            written = self._file.read_bytes()
+            os.truncate(self._file, written.rfind(b"\n") + 1)
 
     def _copy(self, path: Path) -> Path:
         place = self.folder / "files" / uuid4().hex

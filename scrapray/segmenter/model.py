@@ -364,6 +364,10 @@ def _check_depths(config: SegmenterConfig, clip_config: ClipConfig, classes: Seq
         raise ConfigurationError("no contaminant is given; a segmenter needs one or more")
     if config.stages[-1] > vision_blocks:
         raise ConfigurationError(f"stages are {config.stages} but the vision tower has {vision_blocks} blocks")
+    if config.dpam_from is not None and config.dpam_from > config.stages[-1]:
+        raise ConfigurationError(
+            f"dpam_from is {config.dpam_from}, after the last of the stages {config.stages}, so no block would have it"
+        )
     if config.prompt_depth > text_blocks:
         raise ConfigurationError(f"prompt_depth is {config.prompt_depth}, the text tower has {text_blocks} blocks")
 

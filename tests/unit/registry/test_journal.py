@@ -54,6 +54,8 @@ def test_a_line_that_a_crash_cut_off_is_left_out(journal):
     with (journal.folder / "calls.jsonl").open("a") as file:
         file.write('{"call": "metr')
     assert journal.calls() == calls(1)
+    keep(journal, 2)
+    assert journal.calls() == calls(1, 2)
 
 
 def test_files_and_folders_are_copied_since_the_originals_may_go(journal, tmp_path):

@@ -192,6 +192,7 @@ def test_a_setting_out_of_range_is_refused(change: dict[str, Any], message: str)
     [
         ({"stages": (1, 2, 3, 5)}, "the vision tower has 4 blocks"),
         ({"prompt_depth": 9}, "prompt_depth is 9, the text tower has 3 blocks"),
+        ({"dpam_from": 5}, "dpam_from is 5, after the last of the stages"),
         ({"input_px": 70}, "multiple of the tower's patch size 16"),
     ],
 )
