@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -57,9 +57,11 @@ class Journal:
 
     def _cut_torn_line(self) -> None:
         """Take away what a crash left behind the last whole line, lest the next call be written onto it."""
-        if self._file.exists():
-            written = self._file.read_bytes()
-            os.truncate(self._file, written.rfind(b"\n") + 1)
+        with suppress(FileNotFoundError), self._file.open("rb+") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
+            if file.read() not in (b"", b"\n"):
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
 
     def _copy(self, path: Path) -> Path:
         place = self.folder / "files" / uuid4().hex

@@ -124,16 +124,17 @@ def train_demo_bundle(
     assert demo.fit.max_steps is not None, "a training in pieces ends somewhere"
     ends = sorted({0, demo.first_steps, *demo.mine_after_steps, demo.fit.max_steps})
     for start, end in itertools.pairwise(ends):
+        done = steps_done(checkpoint)
         shown = varied_tiles(training, mined, demo, start)
         steps = fit(
             segmenter,
-            varied_tiles(training, mined, demo, max(start, steps_done(checkpoint))),
+            varied_tiles(training, mined, demo, max(start, done)),
             replace(
                 demo.fit,
                 max_steps=end,
                 loss_px=(demo.wide_tile_px if start < demo.first_steps else demo.tile_px) // STRIDE_PX,
             ),
-            tiles_per_class=count_per_class(itertools.islice(shown, len(training))),
+            tiles_per_class=count_per_class(itertools.islice(shown, len(training))) if done < end else None,
             checkpoint=checkpoint,
             watch=lambda progress, _: report(progress_line(progress)),
         )

@@ -3,7 +3,8 @@
 Legend: L loads, F frames of a load, K contaminants.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import combinations_with_replacement
 
 import numpy as np
 import numpy.typing as npt
@@ -40,8 +41,11 @@ def choose_thresholds(
     highest_first_LK = np.sort(clean_LK, axis=0)[::-1]
     most = min(int(max_flagged_frac * len(clean_LK)), len(clean_LK) - 1)
     best_K, found = highest_first_LK[0], -1
-    for passed_K in _splits(most, clean_LK.shape[1]):
-        limits_K = np.take_along_axis(highest_first_LK, np.array([passed_K]), axis=0)[0]
+    classes = np.arange(clean_LK.shape[1])
+    # Each false alarm that is allowed goes to a class or, as number 0, to none; those with the fewest come first.
+    for spent in combinations_with_replacement(range(len(classes) + 1), most):
+        passed_K = np.bincount(np.array(spent, np.intp), minlength=len(classes) + 1)[1:]
+        limits_K = highest_first_LK[passed_K, classes]
         flagged = int((contaminated_LK > limits_K + _ABOVE).any(axis=1).sum()) if len(contaminated_LK) else 0
         if flagged > found:
             best_K, found = limits_K, flagged
@@ -51,13 +55,3 @@ def choose_thresholds(
 def _second_highest(peaks_of_loads: Sequence[npt.ArrayLike]) -> npt.NDArray[np.float64]:
     """Of each load and contaminant the score that two frames reach, (L, K)."""
     return np.array([np.sort(peaks_FK, axis=0)[-2:][0] for peaks_FK in peaks_of_loads])
-
-
-def _splits(most: int, num_classes: int) -> Iterator[tuple[int, ...]]:
-    """All ways to let together at most so many clean loads pass, by the number that each contaminant lets pass."""
-    if num_classes == 0:
-        yield ()
-        return
-    for passed in range(most + 1):
-        for others in _splits(most - passed, num_classes - 1):
-            yield (passed, *others)
