@@ -214,11 +214,13 @@ class SegmentConfig:
     """``[segment]``: how frames are cut, scored and turned into detections.
 
     ``map_stride_px`` is the grid of the blended anomaly map: one value per that many frame pixels each way.
-    ``thresholds`` overrides the bundle's own, class by class.
+    ``precision`` is that of the vision tower; ``auto`` takes bf16 on a GPU and on a CPU that is made for it, which is
+    settled once for all workers of an audit. ``thresholds`` overrides the bundle's own, class by class.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
     overlap_px: int = 64
     tiles_per_batch: int = 8
     map_stride_px: int = 4
@@ -246,7 +248,7 @@ class ResourcesConfig:
     """``[resources]``: what the audit takes from the cluster. One actor holds one segmenter.
 
     ``cpus_per_actor`` is also the number of threads that an actor computes with; left out, the cores of this machine
-    are shared among the actors. With ``gpus_per_actor`` above 0 the segmenter runs on the GPU, in bfloat16. A cluster
+    are shared among the actors. With ``gpus_per_actor`` above 0 the segmenter runs on the GPU. A cluster
     that is smaller than all this is refused, or given ``wait_for_nodes_s`` to grow when that is above 0.
     """
 

@@ -10,7 +10,7 @@ origin at the top left. Fractions are shares from 0 to 1, never percentages.
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _UTC = pa.timestamp("us", tz="UTC")
 
@@ -52,8 +52,11 @@ CLASS_AREA = pa.struct(
         _required("area_px", pa.int64()),
         _required("num_detections", pa.int32()),
         _required("max_score", pa.float32()),
+        _required("peak_score", pa.float32()),
     ]
 )
+"""A contaminant on one frame. ``max_score`` is that of its best detection, 0 without any; ``peak_score`` the highest
+that the map reaches over the smallest area of a detection, below the threshold too."""
 
 BBOX = pa.struct([_required(side, pa.int32()) for side in ("x_min_px", "y_min_px", "x_max_px", "y_max_px")])
 
@@ -87,10 +90,11 @@ _MEASURES = [
     pa.field("bright_frac", pa.float32()),
     pa.field("color_cast", pa.float32()),
     pa.field("contaminated_area_px", pa.int64()),
-    pa.field("max_score", pa.float32()),
+    pa.field("peak_score", pa.float32()),
     pa.field("classes", pa.list_(pa.field("element", CLASS_AREA, nullable=False))),
 ]
-"""What is known of a frame after its audit. ``status`` is ``used`` or ``rejected``."""
+"""What is known of a frame after its audit. ``status`` is ``used`` or ``rejected``; ``peak_score`` is the highest of
+those of its classes."""
 
 RESULTS = pa.schema(
     [

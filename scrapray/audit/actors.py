@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 
@@ -19,8 +20,8 @@ from scrapray.storage import Storage
 class Segment:
     """One segmenter, loaded once, that turns fetched frames into rows of ``schema.RESULTS``."""
 
-    def __init__(self, bundle_uri: str, weights_sha256: str, config: AuditConfig, storage: Storage) -> None:
-        bundle = _open_the_same(bundle_uri, weights_sha256, storage)
+    def __init__(self, bundle_uri: str, card: BundleCard, config: AuditConfig, storage: Storage) -> None:
+        bundle = _open_the_same(bundle_uri, card, storage)
         stride_px, on_gpu = config.segment.map_stride_px, config.resources.gpus_per_actor > 0
         self._segment_frames = FrameSegmenter(
             config=config,
@@ -30,7 +31,7 @@ class Segment:
                 tiles_NHW3,
                 out_px=tiles_NHW3.shape[1] // stride_px,
                 device="cuda" if on_gpu else "cpu",
-                autocast=on_gpu or cpu_is_made_for_bf16(),
+                autocast=precision_of(config) == "bf16",
             ),
         )
 
@@ -55,14 +56,22 @@ def open_bundle(bundle_uri: str, storage: Storage) -> Bundle:
         return load_bundle(Path(folder))
 
 
-def _open_the_same(bundle_uri: str, weights_sha256: str, storage: Storage) -> Bundle:
+def _open_the_same(bundle_uri: str, card: BundleCard, storage: Storage) -> Bundle:
     bundle = open_bundle(bundle_uri, storage)
-    if bundle.card.weights_sha256 != weights_sha256:
+    if bundle.card != card:
         raise ModelError(
-            f"{bundle_uri}: the weights are {bundle.card.weights_sha256[:12]}…, this run began with "
-            f"{weights_sha256[:12]}…; somebody replaced the bundle, so start the run again"
+            f"{bundle_uri}: {bundle.card.name} {bundle.card.version}, weights {bundle.card.weights_sha256[:12]}…, this "
+            f"run began with {card.name} {card.version}, weights {card.weights_sha256[:12]}…, or the same with "
+            f"another card; somebody replaced the bundle, so start the run again"
         )
     return bundle
+
+
+def precision_of(config: AuditConfig) -> Literal["bf16", "fp32"]:
+    """Precision of the vision tower, where the settings leave it to the machine that asks."""
+    if config.segment.precision != "auto":
+        return config.segment.precision
+    return "bf16" if config.resources.gpus_per_actor > 0 or cpu_is_made_for_bf16() else "fp32"
 
 
 def classes_of(card: BundleCard, segment: SegmentConfig) -> Classes:

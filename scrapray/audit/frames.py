@@ -204,33 +204,39 @@ class FrameSegmenter:
         map_Khw = inside_bed(sight.blended(), sight.bed_HW, stride_px)
         found = find_components(map_Khw, self._classes.thresholds, sight.bed_HW, stride_px, min_area_px)
         peaks_K = [peak_score(map_hw.ravel(), stride_px, min_area_px) for map_hw in map_Khw]
+        # Components never overlap, so their areas add up to that of their union.
+        contaminated_area_px = sum(component.area_px for component in found)
+        # What was found was seen, be it as black as a cable or as bright as a glint on a can.
+        seen_area_px = max(sight.row["seen_area_px"], contaminated_area_px)
         sight.row |= {
-            # Components never overlap, so their areas add up to that of their union.
-            "contaminated_area_px": sum(component.area_px for component in found),
-            "max_score": max(peaks_K),
+            "contaminated_area_px": contaminated_area_px,
+            "seen_area_px": seen_area_px,
+            "coverage_frac": seen_area_px / sight.row["bed_area_px"],
+            "peak_score": max(peaks_K),
             "classes": [self._class_area(k, peaks_K[k], found) for k in range(len(peaks_K))],
-            "detections": [self._detection(component, sight) for component in found],
+            "detections": [self._detection(component, sight.bed_HW.shape, seen_area_px) for component in found],
         }
 
     def _class_area(self, class_index: int, peak: float, found: Sequence[Component]) -> Row:
-        areas = [component.area_px for component in found if component.class_index == class_index]
+        of_class = [component for component in found if component.class_index == class_index]
         return {
             "class_name": self._classes.names[class_index],
-            "area_px": sum(areas),
-            "num_detections": len(areas),
-            "max_score": peak,
+            "area_px": sum(component.area_px for component in of_class),
+            "num_detections": len(of_class),
+            "max_score": max((component.score for component in of_class), default=0.0),
+            "peak_score": peak,
         }
 
-    def _detection(self, component: Component, sight: _Sight) -> Row:
+    def _detection(self, component: Component, frame_hw: tuple[int, ...], seen_area_px: int) -> Row:
         x0, y0, x1, y1 = component.bbox_xyxy
-        height, width = sight.bed_HW.shape
+        height, width = frame_hw
         return {
             "class_name": self._classes.names[component.class_index],
             "score": component.score,
             "severity": self._classes.severities[component.class_index],
             "bbox": {"x_min_px": x0, "y_min_px": y0, "x_max_px": x1, "y_max_px": y1},
             "area_px": component.area_px,
-            "area_frac": min(1.0, component.area_px / max(1, sight.row["seen_area_px"])),
+            "area_frac": component.area_px / seen_area_px,
             "mask": encode_mask(component.mask, (x0, y0), (height, width)),
         }
 

@@ -4,12 +4,12 @@ import datetime as dt
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import scrapray
 from scrapray import schema
-from scrapray.audit.actors import classes_of
+from scrapray.audit.actors import classes_of, precision_of
 from scrapray.audit.identity import public_settings, run_id_of, work_id_of
 from scrapray.audit.ledger import Progress
 from scrapray.audit.manifest import read_manifest
@@ -24,6 +24,9 @@ from scrapray.statistics.contamination import AreaCalibration
 from scrapray.statistics.loads import Reading
 from scrapray.statistics.verdict import SEVERITY_OF_VERDICT, check_rules
 from scrapray.storage import Storage, absolute, join
+
+MEASURED_WITH = "measured_with"
+"""Beside a card's area calibration: the ``area_settings`` that it was measured with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,7 @@ def run_audit(
         ScraprayError: Something a user can mend; nothing of the date and site at hand is published.
     """
     started_utc = dt.datetime.now(dt.UTC)
+    config = replace(config, segment=replace(config.segment, precision=precision_of(config)))
     storage, lake_uri = Storage(config.storage), absolute(lake_uri)
     model = find_model(model_uri, storage, lake_uri)
     card = model.card
@@ -157,19 +161,20 @@ def reading_of(card: BundleCard, config: AuditConfig) -> Reading:
         severities=dict(zip(classes.names, classes.severities, strict=True)),
         rules=config.verdict.rules,
         blind_area_px=config.segment.min_area_px,
-        calibration=calibration_of(card) if _finds_as_calibrated(config.segment) else None,
+        calibration=calibration_of(card, config.segment),
     )
 
 
-def _finds_as_calibrated(segment: SegmentConfig) -> bool:
-    """Whether areas are those for which a bundle's error was measured: with its own thresholds, and all of them."""
-    return not segment.thresholds and segment.min_area_px == SegmentConfig().min_area_px
+def area_settings(segment: SegmentConfig) -> dict[str, Any]:
+    """The settings that areas depend on, as plain values; those of a calibration hold for no others."""
+    names = ("min_area_px", "map_stride_px", "overlap_px", "thresholds")
+    return {name: getattr(segment, name) for name in names}
 
 
-def calibration_of(card: BundleCard) -> AreaCalibration | None:
-    """The segmenter's error in area as its card has it; None where it was never measured."""
+def calibration_of(card: BundleCard, segment: SegmentConfig) -> AreaCalibration | None:
+    """The segmenter's error in area as its card has it; None where it was never measured, or with other settings."""
     values = card.metrics.get("area_calibration")
-    if values is None:
+    if values is None or values.get(MEASURED_WITH) != area_settings(segment):
         return None
     try:
         return AreaCalibration.from_dict(values)

@@ -70,7 +70,7 @@ def segment_frames(
             frame's result.
         storage: Opens all URIs, here and on the workers.
         bundle_uri: Bundle of the segmenter, a folder that all workers see or a URI.
-        card: Its card; workers refuse a bundle with other weights.
+        card: Its card; workers refuse a bundle with another one.
         config: What decides the result, and the resources to take.
         progress: Called every few seconds.
 
@@ -127,7 +127,7 @@ def plan(
         )
         .map_batches(
             Segment,
-            fn_constructor_args=(bundle_uri, card.weights_sha256, config, storage),
+            fn_constructor_args=(bundle_uri, card, config, storage),
             batch_size=None,
             batch_format="pyarrow",
             zero_copy_batch=True,

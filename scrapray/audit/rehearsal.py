@@ -1,5 +1,6 @@
 """An audit whose truth is known: drawn loads go through the whole main path, and what it says is held against them.
 
+<folder>/drawn.json          what was asked for
 <folder>/archive/part-<n>/   drawn frames and their truth, drawn once
 <folder>/manifest, /lake     the audit of them, which goes on where it was stopped
 """
@@ -9,14 +10,15 @@ import multiprocessing
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from scrapray.audit.manifest import index_archive
-from scrapray.audit.nightly import run_audit
-from scrapray.config import AuditConfig, read_config
+from scrapray.audit.nightly import MEASURED_WITH, area_settings, run_audit
+from scrapray.config import AuditConfig, SegmentConfig, read_config
+from scrapray.errors import ConfigurationError
 from scrapray.imagery.scenes import SceneSettings, draw_archive
 from scrapray.lake import read_partition
 from scrapray.segmenter.bundle import BundleCard, read_card, write_card
@@ -59,21 +61,25 @@ def rehearse(
     """Draw loads, audit them, and pair what was drawn with what was said.
 
     Args:
-        folder: Keeps everything; called again, finished parts are not done again. One folder for each set of loads.
+        folder: Keeps everything; called again, finished parts are not done again.
         model_uri: A bundle, see ``run_audit``.
         num_loads: Loads to draw, rounded up to whole parts of four; half of them hold contaminants.
         frames_per_load: Frames of each.
         seed: Of the first part; the others follow it.
         scene: What loads are drawn like; 4K frames by default.
         workers: Processes that draw.
+
+    Raises:
+        ConfigurationError: The folder holds other loads.
     """
+    _keep_to(folder / "drawn.json", seed=seed, frames_per_load=frames_per_load, scene=scene and asdict(scene))
     archive, manifest, lake = (str(folder / name) for name in ("archive", "manifest", "lake"))
-    parts = [folder / "archive" / f"part-{number}" for number in range(-(-num_loads // _LOADS_PER_PART))]
+    parts = [_part(folder, number) for number in range(_num_parts(num_loads))]
     # Spawned, since a process that holds torch and Ray must not be forked.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         draw = partial(_draw_part, frames_per_load=frames_per_load, scene=scene)
         list(pool.map(draw, parts, range(seed, seed + len(parts))))
-    config = _settings(parts[0] / "audit.toml")
+    config = drawn_settings(folder)
     index_archive(archive, manifest, storage=Storage(), archive=config.archive)
     summary = run_audit(manifest, lake, model_uri, config=config)
     rows = {(row["site"], row["load_id"]): row for row in summary.loads}
@@ -95,7 +101,7 @@ def _peaks(lake: str, loads: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str
     for date, site in sorted({(load["date"], load["site"]) for load in loads}):
         for frame in read_partition(lake, "frames", date, site, Storage()).to_pylist():
             if frame["status"] == "used":
-                peaks[site, frame["load_id"]].append(tuple(found["max_score"] for found in frame["classes"]))
+                peaks[site, frame["load_id"]].append(tuple(found["peak_score"] for found in frame["classes"]))
     return peaks
 
 
@@ -109,40 +115,40 @@ def adjust_bundle(
     max_flagged_frac: float,
     scene: SceneSettings | None = None,
 ) -> BundleCard:
-    """Choose a bundle's thresholds on drawn loads, then measure on the same loads how far areas are off with them.
+    """Choose a bundle's thresholds on drawn loads, then measure on others how far areas are off with them.
+
+    Not on the same: thresholds that let the clean ones among them pass would make the error look small.
 
     Args:
         bundle_dir: The bundle; its card is changed.
-        work_dir: See ``rehearse``, as for what follows.
-        num_loads: Half of them clean.
+        work_dir: Holds a folder for each of the two sets of loads, see ``rehearse``.
+        num_loads: Of each set; half of them clean.
         frames_per_load: Of each.
-        seed: Not to be used again to judge the bundle.
-        max_flagged_frac: Share of clean loads that may be flagged wrongly.
+        seed: Of the first set, as for ``rehearse``; the second goes on where it ends. Not to be used again to judge the
+            bundle.
+        max_flagged_frac: See ``choose_thresholds``.
         scene: What loads are drawn like.
     """
     rehearsed = partial(
-        rehearse,
-        work_dir,
-        str(bundle_dir),
-        num_loads=num_loads,
-        frames_per_load=frames_per_load,
-        seed=seed,
-        scene=scene,
+        rehearse, model_uri=str(bundle_dir), num_loads=num_loads, frames_per_load=frames_per_load, scene=scene
     )
-    loads = [load for load in rehearsed() if load.peaks_FK]
+    for_thresholds, for_areas = work_dir / "for-thresholds", work_dir / "for-areas"
+    loads = [load for load in rehearsed(for_thresholds, seed=seed) if load.peaks_FK]
     clean = [load.peaks_FK for load in loads if load.largest_px == 0]
     large = [load.peaks_FK for load in loads if load.largest_px >= LARGE_PX]
     card = replace(read_card(bundle_dir), thresholds=choose_thresholds(clean, large, max_flagged_frac))
     write_card(bundle_dir, card)
-    return calibrate_bundle(bundle_dir, rehearsed())
+    unseen = rehearsed(for_areas, seed=seed + _num_parts(num_loads))
+    return calibrate_bundle(bundle_dir, unseen, drawn_settings(for_areas).segment)
 
 
-def calibrate_bundle(folder: Path, loads: Sequence[RehearsedLoad]) -> BundleCard:
+def calibrate_bundle(folder: Path, loads: Sequence[RehearsedLoad], segment: SegmentConfig) -> BundleCard:
     """Write the segmenter's error in area, as these loads show it, into the card of its bundle.
 
     Args:
         folder: Of the bundle.
         loads: Rehearsed with it; not to be used again to judge the intervals.
+        segment: How it looked at them; the error is that of an audit with the same settings.
 
     Raises:
         ValueError: There are too few loads.
@@ -150,7 +156,8 @@ def calibrate_bundle(folder: Path, loads: Sequence[RehearsedLoad]) -> BundleCard
     seen = [load for load in loads if load.row["contamination_frac"] is not None]
     calibration = calibrate_areas([load.row["contamination_frac"] for load in seen], [load.true_frac for load in seen])
     card = read_card(folder)
-    card = replace(card, metrics={**card.metrics, "area_calibration": calibration.as_dict()})
+    measured = {**calibration.as_dict(), MEASURED_WITH: area_settings(segment)}
+    card = replace(card, metrics={**card.metrics, "area_calibration": measured})
     write_card(folder, card)
     return card
 
@@ -168,9 +175,28 @@ def _draw_part(folder: Path, seed: int, *, frames_per_load: int, scene: SceneSet
         )
 
 
-def _settings(path: Path) -> AuditConfig:
-    """Settings that were drawn with the loads; keys begin with the name of their part."""
-    config = read_config(path)
+def _keep_to(path: Path, **asked: Any) -> None:
+    """Note what a folder of loads was drawn for, and refuse to take these loads for others."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asked), encoding="utf-8")
+    elif (drawn := json.loads(path.read_text(encoding="utf-8"))) != asked:
+        raise ConfigurationError(
+            f"{path.parent} holds loads that were drawn with {drawn}, asked for {asked}; take another folder"
+        )
+
+
+def _num_parts(num_loads: int) -> int:
+    return -(-num_loads // _LOADS_PER_PART)
+
+
+def _part(folder: Path, number: int) -> Path:
+    return folder / "archive" / f"part-{number}"
+
+
+def drawn_settings(folder: Path) -> AuditConfig:
+    """Settings that were drawn with the loads of a folder; keys begin with the name of their part."""
+    config = read_config(_part(folder, 0) / "audit.toml")
     return replace(config, archive=replace(config.archive, key_pattern="{part}/" + config.archive.key_pattern))
 
 

@@ -240,8 +240,10 @@ def shipped(name: str) -> Path:
 
 
 def write_card(folder: Path, card: BundleCard) -> None:
-    """Write the card of a bundle, in place of the one that is there."""
-    (folder / CARD).write_text(card.to_json(), encoding="utf-8")
+    """Write the card of a bundle, in place of the one that is there; a reader meets one or the other."""
+    partial = folder / f"{CARD}.part"
+    partial.write_text(card.to_json(), encoding="utf-8")
+    partial.replace(folder / CARD)
 
 
 def read_card(folder: Path) -> BundleCard:

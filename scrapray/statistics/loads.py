@@ -231,8 +231,12 @@ def _audited_frame(row: Mapping[str, Any]) -> AuditedFrame:
         bed_area_px=row["bed_area_px"] if is_used else 0,
         seen_area_px=row["seen_area_px"] if is_used else 0,
         contaminated_area_px=row["contaminated_area_px"] if is_used else 0,
-        classes=tuple(ClassOnFrame(**each) for each in row["classes"]) if is_used else (),
+        classes=tuple(map(_class_on_frame, row["classes"])) if is_used else (),
     )
+
+
+def _class_on_frame(found: Mapping[str, Any]) -> ClassOnFrame:
+    return ClassOnFrame(**{name: found[name] for name in ("class_name", "area_px", "num_detections", "max_score")})
 
 
 def load_row(load: JudgedLoad, severities: Mapping[str, int]) -> dict[str, Any]:

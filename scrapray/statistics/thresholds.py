@@ -1,8 +1,9 @@
 """Scores from which a contaminant counts as found, chosen where a false alarm is felt: on whole loads.
 
-Legend: L loads, F frames of a load, K contaminants.
+Legend: L clean loads, F frames of a load, K contaminants.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import combinations_with_replacement
 
@@ -11,8 +12,8 @@ import numpy.typing as npt
 
 _ABOVE = 0.005
 """A threshold lies so much above the score that must not pass it."""
-_RANGE = (0.05, 0.99)
-"""Lowest and highest threshold that is ever chosen."""
+_LOWEST = 0.05
+"""No threshold is chosen below it."""
 
 
 def choose_thresholds(
@@ -20,7 +21,7 @@ def choose_thresholds(
     peaks_of_contaminated_loads: Sequence[npt.ArrayLike],
     max_flagged_frac: float,
 ) -> tuple[float, ...]:
-    """The thresholds, one for each contaminant, that flag most contaminated loads and few clean ones.
+    """The thresholds, one for each contaminant, that flag most contaminated loads and few clean loads of the future.
 
     A load is flagged where a contaminant passes its threshold in two frames, as the robust count of a load asks for; a
     load with a single frame has that one's word. The false alarms that are allowed go to the contaminants that gain
@@ -30,26 +31,42 @@ def choose_thresholds(
         peaks_of_clean_loads: For each load without any contaminant, the highest score of each contaminant in each
             frame, (F, K); measured with whatever thresholds.
         peaks_of_contaminated_loads: The same for loads that should be flagged.
-        max_flagged_frac: Share of the clean loads that may be flagged wrongly.
+        max_flagged_frac: Chance that a new clean load may have of being flagged wrongly. It passes a threshold that n
+            of the L known ones pass with a chance of (n + 1) / (L + 1), since each is as likely as any other to score
+            highest; any of K thresholds, then, with one of at most (all that pass + K) / (L + 1). Where some may pass,
+            choosing which adds a little to that.
 
     Raises:
-        ValueError: There is no clean load.
+        ValueError: There are too few clean loads to promise that.
+
+    Reference: ranks of exchangeable scores, as in split-conformal prediction (Lei et al. 2018), with a union bound over
+    the contaminants.
     """
-    if not peaks_of_clean_loads:
-        raise ValueError("there is no clean load, so nothing tells what a false alarm is; add loads without any")
+    num_clean = len(peaks_of_clean_loads)
+    num_classes = np.shape(peaks_of_clean_loads[0])[1] if num_clean else 1
+    most = math.floor(max_flagged_frac * (num_clean + 1) + 1e-9) - num_classes
+    if most < 0 or not num_clean:
+        raise ValueError(
+            f"{num_clean} clean loads cannot promise that at most {max_flagged_frac:.0%} of others are flagged; it "
+            f"takes {math.ceil(num_classes / max_flagged_frac - 1e-9) - 1} or more"
+        )
     clean_LK, contaminated_LK = map(_second_highest, (peaks_of_clean_loads, peaks_of_contaminated_loads))
     highest_first_LK = np.sort(clean_LK, axis=0)[::-1]
-    most = min(int(max_flagged_frac * len(clean_LK)), len(clean_LK) - 1)
-    best_K, found = highest_first_LK[0], -1
-    classes = np.arange(clean_LK.shape[1])
+    best_K, found = _just_above(highest_first_LK[0]), -1
+    classes = np.arange(num_classes)
     # Each false alarm that is allowed goes to a class or, as number 0, to none; those with the fewest come first.
     for spent in combinations_with_replacement(range(len(classes) + 1), most):
         passed_K = np.bincount(np.array(spent, np.intp), minlength=len(classes) + 1)[1:]
-        limits_K = highest_first_LK[passed_K, classes]
-        flagged = int((contaminated_LK > limits_K + _ABOVE).any(axis=1).sum()) if len(contaminated_LK) else 0
+        thresholds_K = _just_above(highest_first_LK[passed_K, classes])
+        flagged = int((contaminated_LK >= thresholds_K).any(axis=1).sum()) if len(contaminated_LK) else 0
         if flagged > found:
-            best_K, found = limits_K, flagged
-    return tuple(float(score) for score in np.clip(best_K + _ABOVE, *_RANGE).round(3))
+            best_K, found = thresholds_K, flagged
+    return tuple(float(threshold) for threshold in best_K)
+
+
+def _just_above(scores_K: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Thresholds that these scores do not pass; near 1, half of what is left."""
+    return np.clip(scores_K + np.minimum(_ABOVE, (1 - scores_K) / 2), _LOWEST, None).round(6)
 
 
 def _second_highest(peaks_of_loads: Sequence[npt.ArrayLike]) -> npt.NDArray[np.float64]:

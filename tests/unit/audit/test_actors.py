@@ -1,17 +1,19 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from scrapray.audit.actors import Segment, classes_of
+from scrapray.audit import actors
+from scrapray.audit.actors import Segment, classes_of, precision_of
 from scrapray.audit.fetch import FETCHED, fetch
-from scrapray.config import AuditConfig, SegmentConfig
+from scrapray.config import AuditConfig, ResourcesConfig, SegmentConfig
 from scrapray.errors import ConfigurationError, ModelError, StorageError
 from scrapray.imagery.decode import decode_frame
 from scrapray.schema import RESULTS
-from scrapray.segmenter.bundle import load_bundle, read_card
+from scrapray.segmenter.bundle import BundleCard, load_bundle, read_card
 from scrapray.segmenter.measure import cpu_is_made_for_bf16
 from scrapray.storage import Storage
 from tests.fixtures.services import STRANGER, UNKNOWN, Identity, S3Server, acting_as
@@ -89,8 +91,8 @@ def test_one_frame_that_may_not_be_read_in_an_archive_that_may_is_a_reason() -> 
     assert table["download_fault"].to_pylist() == ["forbidden"]
 
 
-def segment_with(bundle: Path, config: AuditConfig = CONFIG, weights_sha256: str | None = None) -> Segment:
-    return Segment(str(bundle), weights_sha256 or read_card(bundle).weights_sha256, config, Storage())
+def segment_with(bundle: Path, config: AuditConfig = CONFIG, card: BundleCard | None = None) -> Segment:
+    return Segment(str(bundle), card or read_card(bundle), config, Storage())
 
 
 def test_an_actor_turns_fetched_frames_into_as_many_rows_of_results(tiny_bundle: Path) -> None:
@@ -107,18 +109,38 @@ def test_scores_are_those_of_the_bundle(tiny_bundle: Path) -> None:
     (row,) = segment_with(tiny_bundle, config)(fetched_of(noise_jpeg(0, 64, 64))).to_pylist()
     tile_HW3 = decode_frame(noise_jpeg(0, 64, 64), 10_000)
     scores_KHW = load_bundle(tiny_bundle).score_tiles(tile_HW3[None], 64, autocast=cpu_is_made_for_bf16())[0]
-    peaks = [area["max_score"] for area in row["classes"]]
+    peaks = [area["peak_score"] for area in row["classes"]]
     np.testing.assert_allclose(peaks, scores_KHW.max(axis=(1, 2)), rtol=1e-5)
 
 
 def test_a_bundle_is_downloaded_from_where_the_uri_says(tiny_bundle: Path) -> None:
-    segment = Segment(f"file://{tiny_bundle}", read_card(tiny_bundle).weights_sha256, CONFIG, Storage())
+    segment = Segment(f"file://{tiny_bundle}", read_card(tiny_bundle), CONFIG, Storage())
     assert segment(fetched_of(noise_jpeg(0)))["status"].to_pylist() == ["used"]
 
 
-def test_other_weights_than_those_of_the_run_are_refused(tiny_bundle: Path) -> None:
+@pytest.mark.parametrize("change", [{"weights_sha256": "0" * 64}, {"thresholds": (0.5, 0.9, 0.5)}])
+def test_another_bundle_than_that_of_the_run_is_refused(tiny_bundle: Path, change: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="somebody replaced the bundle"):
-        segment_with(tiny_bundle, weights_sha256="0" * 64)
+        segment_with(tiny_bundle, card=replace(read_card(tiny_bundle), **change))
+
+
+def test_precision_is_what_the_settings_say_or_else_what_the_hardware_is_made_for(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def peaks(precision: Literal["auto", "bf16", "fp32"]) -> list[float]:
+        config = replace(CONFIG, segment=replace(CONFIG.segment, precision=precision))
+        (row,) = segment_with(tiny_bundle, config)(fetched_of(noise_jpeg(0))).to_pylist()
+        return [area["peak_score"] for area in row["classes"]]
+
+    by_bf16 = {}
+    for has_bf16 in (True, False):
+        monkeypatch.setattr(actors, "cpu_is_made_for_bf16", lambda has_bf16=has_bf16: has_bf16)
+        by_bf16[has_bf16] = [peaks("auto"), peaks("bf16"), peaks("fp32")]
+    auto, bf16, fp32 = by_bf16[True]
+    assert auto == bf16 != fp32
+    assert by_bf16[False] == [fp32, bf16, fp32]
+    on_gpu = replace(CONFIG, resources=ResourcesConfig(gpus_per_actor=1))
+    assert precision_of(on_gpu) == "bf16"
 
 
 def test_the_configuration_comes_before_the_card(tiny_bundle: Path) -> None:

@@ -100,7 +100,7 @@ def test_a_motor_is_found_where_it_lies() -> None:
     assert detection["area_px"] == row["contaminated_area_px"] == 400
     assert decode_mask(detection["mask"])[60:80, 100:120].all()
     assert detection["area_frac"] == pytest.approx(400 / row["seen_area_px"])
-    assert row["max_score"] == pytest.approx(1.0)
+    assert row["peak_score"] == pytest.approx(1.0)
 
 
 def test_a_clean_frame_is_used_and_has_an_empty_list() -> None:
@@ -110,6 +110,28 @@ def test_a_clean_frame_is_used_and_has_an_empty_list() -> None:
     assert [(area["class_name"], area["num_detections"]) for area in row["classes"]] == [("motor", 0), ("cable", 0)]
     assert (row["height_px"], row["width_px"], row["bed_area_px"]) == (150, 210, 150 * 210)
     assert len(row["thumbnail"]) == 256 and len(row["content_sha256"]) == 64
+
+
+def test_what_is_found_counts_as_seen_even_where_it_is_black() -> None:
+    def all_is_motor(tiles_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+        n, side = len(tiles_NHW3), tiles_NHW3.shape[1] // STRIDE
+        return np.stack([np.ones((n, side, side)), np.zeros((n, side, side))], axis=1).astype(np.float32)
+
+    frame_HW3 = picture()
+    frame_HW3[:30] = 0
+    (row,) = rows_of(segmenter(all_is_motor), [png(frame_HW3)])
+    assert row["dark_frac"] == pytest.approx(0.2)
+    assert row["contaminated_area_px"] == row["seen_area_px"] == row["bed_area_px"]
+    assert (row["coverage_frac"], row["detections"][0]["area_frac"]) == (1.0, 1.0)
+
+
+def test_a_class_without_a_detection_still_tells_its_peak() -> None:
+    faint_HW3 = picture()
+    faint_HW3[60:80, 100:120] = (100, 0, 0)
+    below, above = (row_of(png(frame_HW3))["classes"][0] for frame_HW3 in (faint_HW3, with_motor(faint_HW3, 20, 20)))
+    assert (below["num_detections"], below["max_score"]) == (0, 0.0)
+    assert below["peak_score"] == pytest.approx(100 / 255, abs=0.01)
+    assert above["max_score"] == above["peak_score"] == pytest.approx(1.0)
 
 
 def test_an_object_across_tiles_is_one_detection() -> None:
@@ -130,8 +152,8 @@ def test_rows_do_not_depend_on_how_tiles_are_batched(tile_sides_px: tuple[int, .
 def test_tiles_of_both_sides_have_their_say() -> None:
     frame = png(with_motor(picture(), x=100, y=60))
     both, close = (row_of_tiles(frame, sides_px) for sides_px in ((TILE, 128), (TILE,)))
-    assert close["max_score"] == pytest.approx(1.0)
-    assert 0.1 < both["max_score"] < 0.9
+    assert close["peak_score"] == pytest.approx(1.0)
+    assert 0.1 < both["peak_score"] < 0.9
 
 
 def test_a_frame_smaller_than_wide_tiles_is_judged_by_close_ones() -> None:

@@ -4,7 +4,7 @@ import datetime as dt
 import pytest
 
 from scrapray.audit.identity import public_settings, run_id_of, work_id_of
-from scrapray.audit.nightly import calibration_of, exit_code_of, reading_of
+from scrapray.audit.nightly import MEASURED_WITH, area_settings, calibration_of, exit_code_of, reading_of
 from scrapray.config import (
     AuditConfig,
     LimitsConfig,
@@ -123,21 +123,35 @@ def test_a_rule_for_a_class_that_the_model_does_not_know_stops_before_any_work(c
         reading_of(card, dataclasses.replace(CONFIG, verdict=VerdictConfig(rules=(rule,))))
 
 
+def calibrated(card, values):
+    """A card with an area calibration that was measured with the settings of these tests."""
+    measured = {**values, MEASURED_WITH: area_settings(CONFIG.segment)}
+    return dataclasses.replace(card, metrics={"area_calibration": measured})
+
+
 def test_the_area_calibration_comes_from_the_card(card):
     calibration = calibrate_areas([0.001] * 40, [0.002] * 40)
-    calibrated = dataclasses.replace(card, metrics={"area_calibration": calibration.as_dict()})
-    assert calibration_of(card) is None
-    assert reading_of(calibrated, CONFIG).calibration == calibration
+    assert calibration_of(card, CONFIG.segment) is None
+    assert reading_of(calibrated(card, calibration.as_dict()), CONFIG).calibration == calibration
 
 
-def test_other_thresholds_void_the_area_calibration(card):
+@pytest.mark.parametrize(
+    "change", [{"thresholds": {"motor": 0.9}}, {"overlap_px": 32}, {"map_stride_px": 8}, {"min_area_px": 10}]
+)
+def test_settings_that_change_areas_void_the_area_calibration(card, change):
     calibration = calibrate_areas([0.001] * 40, [0.002] * 40)
-    calibrated = dataclasses.replace(card, metrics={"area_calibration": calibration.as_dict()})
-    config = dataclasses.replace(CONFIG, segment=SegmentConfig(overlap_px=16, thresholds={"motor": 0.9}))
-    assert reading_of(calibrated, config).calibration is None
+    config = dataclasses.replace(CONFIG, segment=dataclasses.replace(CONFIG.segment, **change))
+    assert reading_of(calibrated(card, calibration.as_dict()), config).calibration is None
+
+
+def test_settings_that_change_no_area_keep_the_area_calibration(card):
+    calibration = calibrate_areas([0.001] * 40, [0.002] * 40)
+    segment = dataclasses.replace(CONFIG.segment, severities={"cable": 3}, tiles_per_batch=1)
+    config = dataclasses.replace(CONFIG, segment=segment)
+    assert reading_of(calibrated(card, calibration.as_dict()), config).calibration == calibration
 
 
 @pytest.mark.parametrize("values", [{}, {"residuals": [0.1], "offset_frac": 1e-4}, {"residuals": 3, "offset_frac": 1}])
 def test_a_broken_area_calibration_is_the_bundles_fault(card, values):
     with pytest.raises(ModelError, match=r"bundle tiny 1: .*calibrate the bundle again"):
-        calibration_of(dataclasses.replace(card, metrics={"area_calibration": values}))
+        calibration_of(calibrated(card, values), CONFIG.segment)

@@ -77,6 +77,7 @@ def result(name, *detections, **changes):
                 "area_px": each["area_px"],
                 "num_detections": 1,
                 "max_score": each["score"],
+                "peak_score": each["score"],
             }
             for each in detections
         ],

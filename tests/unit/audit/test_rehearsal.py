@@ -1,11 +1,17 @@
+import json
 import shutil
 
 import pytest
 
 from benchmarks import drawn_loads
 from scrapray.audit.nightly import calibration_of
-from scrapray.audit.rehearsal import RehearsedLoad, calibrate_bundle
+from scrapray.audit.rehearsal import RehearsedLoad, calibrate_bundle, rehearse
+from scrapray.config import SegmentConfig
+from scrapray.errors import ConfigurationError
+from scrapray.imagery.scenes import SceneSettings
 from scrapray.segmenter.bundle import load_bundle
+
+SEGMENT = SegmentConfig()
 
 
 def rehearsed(largest_px, verdict, *, true_frac=0.0, predicted=0.0, low=0.0, high=0.001, peaks_FK=()):
@@ -23,8 +29,8 @@ def rehearsed(largest_px, verdict, *, true_frac=0.0, predicted=0.0, low=0.0, hig
 
 def test_a_calibrated_bundle_still_loads_and_has_its_error_in_the_card(tiny_bundle, tmp_path):
     folder = shutil.copytree(tiny_bundle, tmp_path / "bundle")
-    calibrate_bundle(folder, [rehearsed(80, "review", true_frac=0.002, predicted=0.001)] * 40)
-    calibration = calibration_of(load_bundle(folder).card)
+    calibrate_bundle(folder, [rehearsed(80, "review", true_frac=0.002, predicted=0.001)] * 40, SEGMENT)
+    calibration = calibration_of(load_bundle(folder).card, SEGMENT)
     assert calibration is not None
     assert calibration.residuals[0] == pytest.approx(0.646627)
 
@@ -32,8 +38,17 @@ def test_a_calibrated_bundle_still_loads_and_has_its_error_in_the_card(tiny_bund
 def test_too_few_loads_leave_the_card_as_it_was(tiny_bundle, tmp_path):
     folder = shutil.copytree(tiny_bundle, tmp_path / "bundle")
     with pytest.raises(ValueError, match="3 loads, needs 39 or more"):
-        calibrate_bundle(folder, [rehearsed(0, "accept")] * 3)
-    assert calibration_of(load_bundle(folder).card) is None
+        calibrate_bundle(folder, [rehearsed(0, "accept")] * 3, SEGMENT)
+    assert calibration_of(load_bundle(folder).card, SEGMENT) is None
+
+
+def test_a_folder_of_drawn_loads_is_not_taken_for_another(tmp_path):
+    tiny = SceneSettings(width_px=320, height_px=180, num_parts=1)
+    rehearsed_before = {"seed": 1, "frames_per_load": 2, "scene": None}
+    (tmp_path / "drawn.json").write_text(json.dumps(rehearsed_before), encoding="utf-8")
+    for change in ({"seed": 2}, {"frames_per_load": 3}, {"scene": tiny}):
+        with pytest.raises(ConfigurationError, match=r"holds loads that were drawn with .* take another folder"):
+            rehearse(tmp_path, "demo", num_loads=4, **{**rehearsed_before, **change})
 
 
 def test_the_benchmark_counts_verdicts_by_what_was_drawn(capsys):

@@ -61,6 +61,7 @@ def row(name, *classes, load_id="L1", truck_id="T1", site="yard", status="used",
                 "area_px": each.area_px,
                 "num_detections": each.num_detections,
                 "max_score": each.max_score,
+                "peak_score": each.max_score,
             }
             for each in classes
         ]

@@ -11,10 +11,12 @@ def loads(*peaks: tuple[float, ...]) -> list[np.ndarray]:
     return [np.array([scores, scores]) for scores in peaks]
 
 
-def test_a_threshold_lets_as_many_clean_loads_pass_as_allowed_where_that_finds_more() -> None:
+@pytest.mark.parametrize(("max_flagged_frac", "motor"), [(0.5, 0.605), (0.74, 0.605), (0.75, 0.405)])
+def test_a_threshold_lets_as_many_clean_loads_pass_as_allowed_where_that_finds_more(
+    max_flagged_frac: float, motor: float
+) -> None:
     contaminated = loads((0.5, 0.0), (0.7, 0.0))
-    assert choose_thresholds(CLEAN, contaminated, 0.0) == (0.605, 0.05)
-    assert choose_thresholds(CLEAN, contaminated, 0.34) == (0.405, 0.05)
+    assert choose_thresholds(CLEAN, contaminated, max_flagged_frac) == (motor, 0.05)
 
 
 def test_no_clean_load_is_let_pass_for_nothing() -> None:
@@ -25,15 +27,35 @@ def test_no_clean_load_is_let_pass_for_nothing() -> None:
 def test_false_alarms_go_to_the_contaminant_that_gains_most_by_them() -> None:
     clean = loads((0.8, 0.9), (0.3, 0.4), (0.2, 0.3))
     contaminated = loads((0.5, 0.1), (0.6, 0.1), (0.1, 0.5))
-    assert choose_thresholds(clean, contaminated, 0.34) == (0.305, 0.905)
-    assert choose_thresholds(clean, contaminated, 0.67) == (0.305, 0.405)
+    assert choose_thresholds(clean, contaminated, 0.75) == (0.305, 0.905)
+    assert choose_thresholds(clean, contaminated, 1.0) == (0.305, 0.405)
 
 
 def test_one_false_frame_sets_no_threshold_but_that_of_a_load_with_one_frame() -> None:
-    assert choose_thresholds([[[0.9], [0.1]]], [], 0.0) == (0.105,)
-    assert choose_thresholds([[[0.9]]], [], 0.0) == (0.905,)
+    assert choose_thresholds([[[0.9], [0.1]]], [], 0.5) == (0.105,)
+    assert choose_thresholds([[[0.9]]], [], 0.5) == (0.905,)
 
 
-def test_without_clean_loads_no_threshold_can_be_chosen() -> None:
-    with pytest.raises(ValueError, match="no clean load"):
-        choose_thresholds([], [], 0.0)
+def test_a_score_near_one_is_not_let_pass_either() -> None:
+    (threshold,) = choose_thresholds([[[0.998]]], loads((0.9985,), (0.9995,)), 0.5)
+    assert 0.998 < threshold < 1
+
+
+@pytest.mark.parametrize(("clean", "needed"), [([], "19"), (CLEAN, "39"), (CLEAN * 12, "39")])
+def test_too_few_clean_loads_promise_nothing(clean: list[np.ndarray], needed: str) -> None:
+    with pytest.raises(ValueError, match=rf"{len(clean)} clean loads cannot promise .* it takes {needed} or more"):
+        choose_thresholds(clean, [], 0.05)
+    assert choose_thresholds(CLEAN * 13, [], 0.05) == (0.605, 0.05)
+
+
+@pytest.mark.parametrize(("max_flagged_frac", "at_most"), [(0.08, 0.08), (0.15, 0.16)])
+def test_the_promise_holds_for_clean_loads_that_chose_nothing(max_flagged_frac: float, at_most: float) -> None:
+    generator = np.random.default_rng(3)
+    flagged: list[bool] = []
+    for _ in range(400):
+        clean, contaminated, unseen = (
+            list(generator.beta(1, 8, (number, 4, 3)) + shift) for number, shift in ((40, 0), (20, 0.1), (20, 0))
+        )
+        thresholds_K = np.array(choose_thresholds(clean, contaminated, max_flagged_frac))
+        flagged += [bool(((peaks_FK >= thresholds_K).sum(axis=0) >= 2).any()) for peaks_FK in unseen]
+    assert 0.6 * max_flagged_frac < np.mean(flagged) <= at_most
