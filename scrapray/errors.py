@@ -48,6 +48,10 @@ class ModelError(ScraprayError):
     """A bundle, its card or its weights cannot be used."""
 
 
+class DivergedError(ModelError):
+    """Training left the numbers that lead anywhere; from the same checkpoint it would do so again."""
+
+
 class RegistryError(ScraprayError):
     """The registry of runs and models cannot be reached, does not know what was asked for, or refuses it.
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from scrapray.config import STRICT
-from scrapray.errors import ConfigurationError, ModelError
+from scrapray.errors import ConfigurationError, DivergedError
 from scrapray.segmenter.losses import LossConfig, LossTerms, segmentation_loss
 from scrapray.segmenter.model import Segmenter, prepare_tiles
 
@@ -60,10 +60,20 @@ class OptimConfig:
 
 @dataclass(frozen=True, slots=True)
 class TileBatch:
-    """Prepared tiles (N, 3, H, W) and class ids (N, h, w) at the size of the loss maps."""
+    """Prepared tiles (N, 3, H, W) and class ids (N, h, w) at the size of the loss maps.
+
+    One that does not count has no say in the gradient: a process with fewer batches than the others shows it to keep
+    pace with them, since weights that are divided are put together by all processes at once.
+    """
 
     tiles_N3HW: Tensor
     labels_Nhw: Tensor
+    counts: bool = True
+
+    @property
+    def num_counted(self) -> int:
+        """Tiles that count."""
+        return len(self.tiles_N3HW) if self.counts else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +158,10 @@ def train_step(
             processes have unlike shares; the tiles given if left out.
 
     Raises:
-        ModelError: Loss or gradient is not a finite number; the parameters are then as before the step.
+        DivergedError: Loss or gradient is not a finite number; the parameters are then as before the step.
     """
     optimizer.zero_grad(set_to_none=True)
-    num_given = sum(len(batch.tiles_N3HW) for batch in batches)
+    num_given = sum(batch.num_counted for batch in batches)
     means = torch.zeros(len(LossTerms._fields))
     for number, batch in enumerate(batches, start=1):
         with _exchange(module, number == len(batches)):
@@ -165,16 +175,16 @@ def train_step(
                 multiscale_stage_weights=multiscale_stage_weights,
                 config=loss,
             )
-            share = len(batch.tiles_N3HW) / (num_tiles or num_given)
+            share = batch.num_counted / (num_tiles or num_given)
             (share * terms.total).backward()  # type: ignore[no-untyped-call]
-        means += torch.stack(terms).detach().cpu() * len(batch.tiles_N3HW) / num_given
+        means += torch.stack(terms).detach().cpu() * batch.num_counted / num_given
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     grad_norm = nn.utils.clip_grad_norm_(trained, clip_norm)
     if isinstance(grad_norm, DTensor):
         grad_norm = grad_norm.full_tensor()
     report = StepReport(*(value.item() for value in (*means, grad_norm)))
     if not (math.isfinite(report.loss) and math.isfinite(report.grad_norm)):
-        raise ModelError(
+        raise DivergedError(
             f"training diverged: loss {report.loss}, gradient norm {report.grad_norm}; lower the learning rates or "
             f"lengthen the warm-up, and go on from the last checkpoint"
         )

@@ -54,7 +54,7 @@ def finetune(task: Task, *, name: str, runs_uri: str, storage: Storage) -> Finet
 
     Raises:
         ConfigurationError: There are fewer tiles than a batch has.
-        ModelError: Training failed more often than allowed, or its loss is no longer a number.
+        ModelError: Training failed more often than allowed, or diverged, which is not tried again.
     """
     config = task.config
     if len(task.train) < config.training.batch_size:
@@ -65,7 +65,7 @@ def finetune(task: Task, *, name: str, runs_uri: str, storage: Storage) -> Finet
     filesystem, path = storage.arrow(runs_uri)
     workers = config.workers
     trainer = TorchTrainer(
-        train_worker,
+        cast(Any, train_worker),  # Ray's own types know nothing of what it gives back
         train_loop_config={"task": task},
         scaling_config=ray.train.ScalingConfig(
             # Ray's own type leaves out the pair that makes it elastic.
@@ -87,6 +87,8 @@ def finetune(task: Task, *, name: str, runs_uri: str, storage: Storage) -> Finet
         result = trainer.fit()
     except ray.train.TrainingFailedError as error:
         raise ModelError(f"training {name} failed: {_why(error)}; its checkpoints are in {runs_uri}/{name}") from error
+    if (why := cast(Any, result).return_value) is not None:
+        raise ModelError(f"training {name} was stopped: {why}; its checkpoints are in {runs_uri}/{name}")
     checkpoint = result.get_best_checkpoint(SCORE, "max")
     last = result.checkpoint
     assert checkpoint is not None and last is not None and result.best_checkpoints is not None, (

@@ -7,7 +7,7 @@ made of averaged weights, and end each epoch.
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from functools import reduce
 from math import ceil
 from operator import add
@@ -21,6 +21,7 @@ import schedulefree
 import torch
 import torch.distributed as dist
 
+from scrapray.errors import DivergedError
 from scrapray.labels import Contaminant
 from scrapray.segmenter.checkpoint import checkpoint_of, load_checkpoint, write_checkpoint
 from scrapray.segmenter.fit import Meter, TilePair
@@ -48,6 +49,7 @@ SCORE = "validation_average_precision"
 _VALIDATION = "validation"
 _REPORT_EVERY_STEPS = 20
 _COUNTED_AT_ONCE = 64
+_DIVERGED_RATIO = 3.0
 
 Watch = Callable[[int, Mapping[str, float]], None]
 """Takes the step and figures by name."""
@@ -72,16 +74,24 @@ class Task:
     watch: Watch
 
 
-def train_worker(given: Mapping[str, Task]) -> None:
-    """Train to the end of the last epoch, from the last checkpoint if there is one."""
+def train_worker(given: Mapping[str, Task]) -> str | None:
+    """Train to the end of the last epoch, from the last checkpoint if there is one.
+
+    Returns:
+        Why training ended before, where it would end the same way again; all workers know it in the same step.
+    """
     worker = _Worker(given["task"])
-    for step, pairs in worker.steps():
-        report = worker.take(pairs)
-        worker.note(step, report, len(pairs))
-        if step % worker.steps_per_epoch == 0:
-            worker.end_epoch(step)
-        elif step % worker.config.training.checkpoint_every_steps == 0:
-            worker.save(step, {SCORE: -1.0})
+    try:
+        for step, pairs in worker.steps():
+            report = worker.take(pairs)
+            worker.note(step, report, len(pairs))
+            if step % worker.steps_per_epoch == 0:
+                worker.end_epoch(step)
+            elif step % worker.config.training.checkpoint_every_steps == 0:
+                worker.save(step, {SCORE: -1.0})
+    except DivergedError as error:
+        return str(error)
+    return None
 
 
 class _Worker:
@@ -127,11 +137,16 @@ class _Worker:
         """One step over this worker's share."""
         training = self.config.training
         loss_px = training.loss_px or self.config.segmenter.input_px
-        passes = [pairs[i : i + training.tiles_per_pass] for i in range(0, len(pairs), training.tiles_per_pass)]
+        batches = [
+            make_batch(pairs[i : i + training.tiles_per_pass], self.segmenter, loss_px, self.device)
+            for i in range(0, len(pairs), training.tiles_per_pass)
+        ]
+        num_passes = ceil(ceil(training.batch_size / self.num_workers) / training.tiles_per_pass)
+        batches += [replace(batches[-1], counts=False)] * (num_passes - len(batches))
         return train_step(
             self.module,
             self.optimizer,
-            [make_batch(tiles, self.segmenter, loss_px, self.device) for tiles in passes],
+            batches,
             weights_C=self.weights_C,
             multiscale_stage_weights=self.config.segmenter.msm_stage_weights,
             loss=self.config.loss,
@@ -141,12 +156,17 @@ class _Worker:
         )
 
     def note(self, step: int, report: StepReport, num_tiles: int) -> None:
-        """Keep what a step saw, and tell the mean of the last ones now and then."""
+        """Keep what a step saw, and tell the mean of the last ones now and then.
+
+        Raises:
+            DivergedError: See ``check_course``.
+        """
         self._meter.add(report, num_tiles=num_tiles)
         if step % _REPORT_EVERY_STEPS == 0:
             progress = self._meter.take(step)
-            tiles_per_s = progress.tiles_per_second * self.num_workers
-            self._tell(step, {**asdict(progress.mean), "tiles_per_s": tiles_per_s})
+            mean, tiles_per_s = _over_workers(progress.mean, progress.tiles_per_second, num_tiles, self.device)
+            self._tell(step, {**asdict(mean), "tiles_per_s": tiles_per_s})
+            check_course(self.curve)
 
     def end_epoch(self, step: int) -> None:
         """Validate, tell, and save."""
@@ -184,9 +204,26 @@ class _Worker:
         return figures
 
     def _tell(self, step: int, figures: Mapping[str, float]) -> None:
+        self.curve.append({"step": step, **figures})
         if self.rank == 0:
-            self.curve.append({"step": step, **figures})
             self.task.watch(step, figures)
+
+
+def check_course(curve: Sequence[Mapping[str, float]]) -> None:
+    """Stop a training that leads away from where it began.
+
+    Args:
+        curve: What was told of each step; of most, the mean ``loss`` since the one before.
+
+    Raises:
+        DivergedError: The last loss is more than three times the first.
+    """
+    losses = [line["loss"] for line in curve if "loss" in line]
+    if losses[-1] > _DIVERGED_RATIO * losses[0]:
+        raise DivergedError(
+            f"training diverged: loss {losses[-1]:.3g} over the last {_REPORT_EVERY_STEPS} steps, {losses[0]:.3g} over "
+            f"the first; lower the learning rates or lengthen the warm-up, and go on from the last checkpoint"
+        )
 
 
 def new_segmenter(config: FinetuneConfig, classes: Sequence[Contaminant]) -> Segmenter:
@@ -227,6 +264,18 @@ def _resume(segmenter: Segmenter, optimizer: schedulefree.AdamWScheduleFree) -> 
     with checkpoint.as_directory() as folder:
         curve = json.loads(Path(folder, CURVE).read_text(encoding="utf-8"))
         return load_checkpoint(Path(folder, CHECKPOINT), segmenter, optimizer), curve
+
+
+def _over_workers(
+    mean: StepReport, tiles_per_s: float, num_tiles: int, device: torch.device
+) -> tuple[StepReport, float]:
+    """Mean of what all workers saw, each tile weighing the same, and the tiles per second of all together."""
+    if not dist.is_initialized():
+        return mean, tiles_per_s
+    sums = torch.tensor([*(value * num_tiles for value in astuple(mean)), num_tiles, tiles_per_s], device=device)
+    dist.all_reduce(sums)
+    *values, num_all, tiles_per_s = sums.tolist()
+    return StepReport(*(value / num_all for value in values)), tiles_per_s
 
 
 def _sum_over_workers(figures: Figures) -> Figures:
