@@ -77,8 +77,11 @@ def draw(
     frames: Annotated[int, typer.Option(min=1, help="Frames of each load.")] = 6,
     width: Annotated[int, typer.Option(min=320, help="Frame width in px; the height is 9/16 of it.")] = 3840,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same bytes.")] = 1,
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Also write the class of each pixel, as a PNG beside each frame.")
+    ] = False,
 ) -> None:
-    """Draw an archive of truck loads whose contents are known, to try an audit on.
+    """Draw an archive of truck loads whose contents are known, to try an audit on, or, with masks, a training.
 
     Writes JPEG frames, audit.toml for them, and truth.json: what is seen where.
 
@@ -89,7 +92,9 @@ def draw(
 
     size = SceneSettings(width_px=width, height_px=width * 9 // 16)
     with progress("frames drawn") as report:
-        draw_archive(out, num_loads=loads, frames_per_load=frames, seed=seed, settings=size, progress=report)
+        draw_archive(
+            out, num_loads=loads, frames_per_load=frames, seed=seed, settings=size, masks=masks, progress=report
+        )
     typer.echo(f"{loads} loads with {frames} frames each, their truth and audit.toml: {out}")
 
 

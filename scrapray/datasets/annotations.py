@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from posixpath import normpath
 from typing import Any
 from urllib.parse import unquote
@@ -127,15 +128,21 @@ class PictureNames:
         for picture in pictures:
             self._by_file_name[_file_name(picture.key)].append(picture)
 
-    def find(self, name: str) -> Sequence[StoredObject]:
-        """The pictures that a name may mean: one, or none, or several that cannot be told apart."""
+    def find(self, name: str) -> tuple[str, Sequence[StoredObject]]:
+        """How a name is to be read, and the pictures that it may mean: one, none, or several that look alike."""
         for written in _ways_to_read(name):
             candidates = self._by_file_name.get(_file_name(written), ())
             exact = [picture for picture in candidates if written == picture.key]
             fitting = exact or [p for p in candidates if _is_end(written, p.key) or _is_end(p.key, written)]
             if fitting:
-                return fitting
-        return ()
+                return written, fitting
+        return name, ()
+
+
+def may_be_one(names: Iterable[str]) -> bool:
+    """Whether names of a picture, as ``PictureNames`` reads them, can all be its: each is the end of any longer one."""
+    rising = sorted(set(names), key=len)
+    return all(_is_end(short, long) for short, long in pairwise(rising))
 
 
 _QUERY = re.compile(r".*\?(?:.*&)?(?:d|filepath)=([^&]+).*")

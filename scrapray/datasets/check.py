@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from scrapray.datasets.card import SKIPPED
@@ -27,19 +28,25 @@ class DatasetCheck:
     """What was seen.
 
     Attributes:
-        odd: Annotations by reason, worth a look: picture, annotation and what it is.
+        num_px: Pixels of steel and of each class, by split.
+        odd: Annotations by reason, left out or worth a look: picture, annotation and what it is.
         copies: Pairs of frames that look alike within one split.
         leaks: Pairs of frames that look alike in two splits.
         sheet_uri: Where the picture of tiles is.
     """
 
+    num_px: Mapping[str, Mapping[str, int]]
     odd: Mapping[str, list[str]]
     copies: list[tuple[str, str]]
     leaks: list[tuple[str, str]]
     sheet_uri: str
 
     def __str__(self) -> str:
-        lines = [_told(f"annotations that are {reason.replace('_', ' ')}", found) for reason, found in self.odd.items()]
+        lines = [
+            f"pixels in {split}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items())
+            for split, counts in self.num_px.items()
+        ]
+        lines += [_told(f"annotations, {reason.replace('_', ' ')}", found) for reason, found in self.odd.items()]
         lines += [
             _told("near copies in two splits", [" and ".join(pair) for pair in self.leaks]),
             _told("near copies in one split", [" and ".join(pair) for pair in self.copies]),
@@ -62,12 +69,18 @@ def check_dataset(dataset_uri: str, storage: Storage) -> DatasetCheck:
     dataset = open_dataset(dataset_uri, storage)
     skipped = read_table(join(dataset.uri, SKIPPED), SKIPPED_COLUMNS, storage)
     odd: dict[str, list[str]] = {"tiny": [], "outside_bed": []}
-    for row in skipped.filter(pc.equal(skipped["stage"], KEPT)).to_pylist():
-        odd[row["reason"]].append(f"{row['picture']} annotation {row['annotation_id']}, {row['detail']}")
+    for row in skipped.filter(pc.is_in(skipped["stage"], pa.array([KEPT, "annotation"]))).to_pylist():
+        which = f" annotation {row['annotation_id']}" if row["annotation_id"] is not None else ""
+        odd.setdefault(row["reason"], []).append(f"{row['picture']}{which}, {row['detail']}")
     copies, leaks = _near_copies(dataset)
     sheet_uri = join(dataset.uri, SHEET)
     storage.write_bytes(sheet_uri, _draw_sheet(dataset))
-    return DatasetCheck(odd=odd, copies=copies, leaks=leaks, sheet_uri=sheet_uri)
+    return DatasetCheck(num_px=_num_px(dataset), odd=odd, copies=copies, leaks=leaks, sheet_uri=sheet_uri)
+
+
+def _num_px(dataset: Dataset) -> dict[str, dict[str, int]]:
+    names = ("steel", *dataset.card.class_names)
+    return {split: dict(zip(names, counts.class_px, strict=True)) for split, counts in dataset.card.splits.items()}
 
 
 def _near_copies(dataset: Dataset) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:

@@ -1,9 +1,10 @@
 """COCO files, as COCO itself, CVAT and Label Studio write them -> annotated frames.
 
 What the tools do differently: ids of categories and pictures may start at 0; a box that was never made a mask has an
-empty ``segmentation``; ``width`` and ``height`` may lack or be null; CVAT writes masks as plain run lengths with
-``iscrowd`` 1, COCO packs them; some write a single polygon without the list around it. A picture may stand twice when
-exports were merged: its regions come together.
+empty ``segmentation``, or one with an empty polygon; ``width`` and ``height`` may lack or be null; CVAT writes masks as
+plain run lengths with ``iscrowd`` 1, COCO packs them; some write a single polygon without the list around it, or its
+corners as pairs. Ids are numbers here and text there. A picture may stand twice when exports were merged: its regions
+come together.
 
 Reference: https://cocodataset.org/#format-data
 """
@@ -11,20 +12,20 @@ Reference: https://cocodataset.org/#format-data
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
-from scrapray.datasets.annotations import Annotations, PictureNames, Region, Skipped
+from scrapray.datasets.annotations import Annotations, PictureNames, Region, Skipped, may_be_one
 from scrapray.datasets.classes import ClassNames
 from scrapray.errors import SchemaError
 from scrapray.imagery.masks import mask_area, parse_run_lengths
 from scrapray.keys import KeyGrammar
 from scrapray.storage import StoredObject
 
-_Id = int | str
+_Id = Annotated[str, BeforeValidator(lambda id_: str(id_) if isinstance(id_, int) else id_)]
 _FARTHEST_PX = 100_000.0
 """No picture is that large (JPEG ends at 65,535 px); a polygon that reaches further is broken."""
 _NAMES_SHOWN = 3
@@ -88,12 +89,17 @@ def read_coco(
     """
     file = _parse(data, source)
     class_of = _classes_of_categories(file, classes, source)
+    _refuse_strange_ids(file, source)
     of_image: dict[_Id, list[_Annotation]] = defaultdict(list)
     for annotation in file.annotations:
         of_image[annotation.image_id].append(annotation)
     found = Annotations()
     found.skipped.extend(_of_unknown_images(file, source))
     for picture, images in _matched(file.images, pictures, found.skipped):
+        if len(sizes := {image.hw for image in images if image.hw}) > 1:
+            detail = " and ".join(f"{width}x{height}" for height, width in sorted(sizes))
+            found.skipped.append(Skipped(picture=picture.uri, stage="picture", reason="several_sizes", detail=detail))
+            continue
         entries = [(annotation, image.hw) for image in images for annotation in of_image[image.id]]
         parts = [part for entry, frame_hw in entries for part in _read(entry, class_of, frame_hw, picture.uri)]
         faults = [part for part in parts if isinstance(part, Skipped)]
@@ -123,10 +129,20 @@ def _parse(data: bytes, source: str) -> _File:
         times = Counter(entry.id for entry in entries)
         if twice := [id_ for id_, count in times.items() if count > 1]:
             raise SchemaError(
-                f"{source}: {len(twice)} ids of {kind} stand twice, such as {twice[0]!r}; merge exports with a tool "
+                f"{source}: {len(twice)} ids of {kind} stand twice, such as {twice[0]}; merge exports with a tool "
                 "that gives new ids"
             )
     return file
+
+
+def _refuse_strange_ids(file: _File, source: str) -> None:
+    """Were the annotations of other pictures left out, all pictures of the file would count as clean."""
+    known = {image.id for image in file.images}
+    if file.annotations and all(annotation.image_id not in known for annotation in file.annotations):
+        raise SchemaError(
+            f"{source}: no annotation belongs to one of its {len(known)} images (image_id "
+            f"{file.annotations[0].image_id} is not among their ids); export images and annotations together"
+        )
 
 
 def _classes_of_categories(file: _File, classes: ClassNames, source: str) -> dict[_Id, str | None]:
@@ -151,16 +167,22 @@ def _matched(
     """Each picture that is named, in the order of keys, with all entries that name it."""
     names = PictureNames(pictures)
     images_of: dict[StoredObject, list[_Image]] = defaultdict(list)
+    written_of: dict[StoredObject, list[str]] = defaultdict(list)
     for image in images:
-        fitting = names.find(image.file_name)
+        written, fitting = names.find(image.file_name)
         if len(fitting) == 1:
             images_of[fitting[0]].append(image)
+            written_of[fitting[0]].append(written)
         else:
             reason = "ambiguous_picture" if fitting else "picture_not_found"
             detail = ", ".join(picture.key for picture in fitting[:_NAMES_SHOWN])
             skipped.append(Skipped(picture=image.file_name, stage="picture", reason=reason, detail=detail))
     for picture in sorted(images_of, key=lambda picture: picture.key):
-        yield picture, images_of[picture]
+        if may_be_one(written_of[picture]):
+            yield picture, images_of[picture]
+        else:
+            detail = ", ".join(sorted(set(written_of[picture]))[:_NAMES_SHOWN])
+            skipped.append(Skipped(picture=picture.uri, stage="picture", reason="ambiguous_name", detail=detail))
 
 
 def _read(
@@ -174,12 +196,12 @@ def _read(
         faults = ["unknown_category"]
     elif class_name is None:
         faults = ["ignored_class"]
-    elif not segmentation:
-        faults = ["no_mask"]
     elif isinstance(segmentation, dict):
         region["mask"], faults = _read_run_lengths(segmentation, frame_hw)
+    elif polygons := _polygons_in(segmentation or []):
+        region["polygons"], faults = _read_polygons(polygons, frame_hw)
     else:
-        region["polygons"], faults = _read_polygons(segmentation, frame_hw)
+        faults = ["no_mask"]
     if class_name and any(region.values()):
         yield Region(
             class_name=class_name,
@@ -213,12 +235,19 @@ def _read_run_lengths(
     return (mask, []) if mask_area(mask) else (None, ["zero_area"])
 
 
+def _polygons_in(segmentation: list[Any]) -> list[Any]:
+    """The polygons that a list stands for: it may be one of them, flat or as pairs, and have empty ones in it."""
+    filled = [part for part in segmentation if part != []]
+    is_flat = any(isinstance(part, int | float) for part in filled)
+    is_pairs = len(filled) > 1 and all(isinstance(part, list) and len(part) == 2 for part in filled)
+    return [filled] if is_flat or (is_pairs and not isinstance(filled[0][0], list)) else filled
+
+
 def _read_polygons(
-    segmentation: list[Any], frame_hw: tuple[int, int] | None
+    polygons: list[Any], frame_hw: tuple[int, int] | None
 ) -> tuple[tuple[tuple[float, ...], ...], list[str]]:
-    alone = isinstance(segmentation[0], int | float)
     usable, faults = [], []
-    for coordinates in [segmentation] if alone else segmentation:
+    for coordinates in polygons:
         try:
             points_N2 = np.asarray(coordinates, dtype=np.float64).reshape(-1, 2)
         except (TypeError, ValueError):

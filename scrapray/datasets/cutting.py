@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from scrapray.datasets.annotations import AnnotatedFrame, Skipped
 from scrapray.datasets.config import BedByWords
-from scrapray.datasets.painting import Painting, odd_regions, paint_mask_file, paint_regions
+from scrapray.datasets.painting import Painting, odd_pieces, odd_regions, paint_mask_file, paint_regions
 from scrapray.datasets.split import Split, place_of, unit_of
 from scrapray.errors import FrameError
 from scrapray.imagery.bed import Polygon, bed_mask, touches
@@ -74,7 +74,10 @@ class TileCutter:
         bed_HW = self._bed(frame.camera_id, pixels_HW3)
         boxes_N4 = boxes_N4[touches(boxes_N4, bed_HW)]
         class_HW, overlapped_px, skipped = self._paint(frame, frame_hw, mask_data)
-        skipped += odd_regions(frame, bed_HW)
+        if mask_data is None:
+            skipped += odd_regions(frame, bed_HW)
+        else:
+            skipped += odd_pieces(frame.uri, class_HW, bed_HW, self.class_names)
         if overlapped_px:
             detail = f"{overlapped_px} px of several classes; the last of them has them"
             skipped.append(Skipped(picture=frame.uri, stage="annotation", reason="overlap", detail=detail))

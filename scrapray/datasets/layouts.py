@@ -8,7 +8,9 @@ No file is opened here: masks are read where the pictures are, many at a time.
 Reference: MVTec AD, https://www.mvtec.com/company/research/datasets/mvtec-ad
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from mimetypes import guess_type
 from pathlib import PurePosixPath
 
 from scrapray.datasets.annotations import Annotations, Skipped
@@ -30,20 +32,29 @@ def read_mask_pngs(
         suffixes: Endings of pictures, in lower case; a PNG is always a mask.
         grammar: What keys mean; None for pictures that belong to no load.
     """
-    pictures, masks = [], {}
+    found = Annotations()
+    pictures: list[StoredObject] = []
+    masks: dict[str, list[StoredObject]] = defaultdict(list)
     for one in sorted(stored, key=lambda one: one.key):
         if one.key.lower().endswith(MASK_SUFFIX):
-            masks[_stem(one.key)] = one
+            masks[_stem(one.key)].append(one)
         elif one.key.lower().endswith(tuple(suffixes)):
             pictures.append(one)
-    found = Annotations()
+        elif _is_picture(one.key):
+            found.skipped.append(Skipped(picture=one.uri, stage="picture", reason="other_suffix"))
     for picture in pictures:
-        if mask := masks.get(_stem(picture.key)):
-            found.add(picture, grammar, mask_uri=mask.uri, mask_etag=mask.etag)
-        else:
-            found.skipped.append(Skipped(picture=picture.uri, stage="picture", reason="mask_not_found"))
+        match masks.get(_stem(picture.key), []):
+            case [mask]:
+                found.add(picture, grammar, mask_uri=mask.uri, mask_etag=mask.etag)
+            case []:
+                found.skipped.append(Skipped(picture=picture.uri, stage="picture", reason="mask_not_found"))
+            case several:
+                detail = ", ".join(mask.key for mask in several)
+                found.skipped.append(
+                    Skipped(picture=picture.uri, stage="picture", reason="ambiguous_mask", detail=detail)
+                )
     with_picture = {_stem(picture.key) for picture in pictures}
-    found.skipped.extend(_without_picture(mask) for stem, mask in masks.items() if stem not in with_picture)
+    found.skipped.extend(_without_picture(mask) for stem in masks if stem not in with_picture for mask in masks[stem])
     return found
 
 
@@ -67,14 +78,16 @@ def read_mvtec(
     found = Annotations()
     pictures, masks = [], {}
     for one in sorted(stored, key=lambda one: one.key):
-        if one.key.lower().endswith(tuple(suffixes)):
-            match PurePosixPath(one.key).parts:
-                case [*_, "ground_truth", _, _]:
-                    masks[one.key] = one
-                case [*_, "train" | "test", defect, _]:
-                    pictures.append((one, defect))
-                case _:
-                    found.skipped.append(Skipped(picture=one.uri, stage="picture", reason="other_folder"))
+        match PurePosixPath(one.key).parts:
+            case [*_, "ground_truth", _, _] if one.key.lower().endswith(MASK_SUFFIX):
+                masks[one.key] = one
+            case _ if not one.key.lower().endswith(tuple(suffixes)):
+                if _is_picture(one.key):
+                    found.skipped.append(Skipped(picture=one.uri, stage="picture", reason="other_suffix"))
+            case [*_, "train" | "test", defect, _]:
+                pictures.append((one, defect))
+            case _:
+                found.skipped.append(Skipped(picture=one.uri, stage="picture", reason="other_folder"))
     class_of = classes.resolve({defect for _, defect in pictures} - {_GOOD}, source)
     for picture, defect in pictures:
         mask = masks.pop(_mvtec_mask_key(picture.key), None)
@@ -94,6 +107,11 @@ def _mvtec_mask_key(key: str) -> str:
     path = PurePosixPath(key)
     *above, _, defect, _ = path.parts
     return str(PurePosixPath(*above, "ground_truth", defect, f"{path.stem}_mask{MASK_SUFFIX}"))
+
+
+def _is_picture(key: str) -> bool:
+    """Whether a file's name says that it is a picture, of whatever kind."""
+    return (guess_type(key)[0] or "").startswith("image/")
 
 
 def _stem(key: str) -> str:

@@ -5,9 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from scrapray.datasets.annotations import AnnotatedFrame, Region, Skipped
 from scrapray.errors import FrameError
+from scrapray.imagery.components import EIGHT_CONNECTED
 from scrapray.imagery.decode import decode_class_indexes
 from scrapray.imagery.masks import encode_mask, mask_area, outline_mask, paint_classes, shared_area
 
@@ -76,19 +78,35 @@ def odd_regions(frame: AnnotatedFrame, bed_HW: NDArray[np.bool_]) -> list[Skippe
     for region in frame.regions:
         mask = _mask_of(region, frame_hw)
         area_px = mask_area(mask)
-        reasons = {"tiny": 0 < area_px < _TINY_PX, "outside_bed": 2 * shared_area(mask, bed) < area_px}
-        found += [
-            Skipped(
-                picture=frame.uri,
-                stage=KEPT,
-                reason=reason,
-                annotation_id=region.annotation_id,
-                detail=f"{region.class_name} of {area_px} px",
-            )
-            for reason, holds in reasons.items()
-            if holds
-        ]
+        for reason in _oddities(area_px, shared_area(mask, bed)):
+            detail = f"{region.class_name} of {area_px} px"
+            found.append(_kept(frame.uri, reason, detail, region.annotation_id))
     return found
+
+
+def odd_pieces(
+    picture: str, class_HW: NDArray[np.uint8], bed_HW: NDArray[np.bool_], class_names: Sequence[str]
+) -> list[Skipped]:
+    """The same of the connected pieces of each class in a mask file, which knows no single objects."""
+    found = []
+    for class_id, name in enumerate(class_names, 1):
+        piece_HW, num = ndimage.label(class_HW == class_id, structure=EIGHT_CONNECTED)
+        areas_px = np.bincount(piece_HW.ravel(), minlength=num + 1)
+        in_bed_px = np.bincount(piece_HW[bed_HW], minlength=num + 1)
+        for place, (rows, columns) in enumerate(ndimage.find_objects(piece_HW), 1):
+            for reason in _oddities(int(areas_px[place]), int(in_bed_px[place])):
+                detail = f"{name} of {areas_px[place]} px at ({columns.start}, {rows.start})"
+                found.append(_kept(picture, reason, detail))
+    return found
+
+
+def _kept(picture: str, reason: str, detail: str, annotation_id: str | None = None) -> Skipped:
+    return Skipped(picture=picture, stage=KEPT, reason=reason, annotation_id=annotation_id, detail=detail)
+
+
+def _oddities(area_px: int, in_bed_px: int) -> list[str]:
+    reasons = {"tiny": 0 < area_px < _TINY_PX, "outside_bed": 2 * in_bed_px < area_px}
+    return [reason for reason, holds in reasons.items() if holds]
 
 
 def _mask_of(region: Region, frame_hw: tuple[int, int]) -> dict[str, Any]:

@@ -7,6 +7,7 @@
 A task that is repeated replaces what it wrote by the same, so a part may be begun any number of times.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -21,6 +22,7 @@ from scrapray.lake import read_table, write_table
 from scrapray.schema import PARTS, SKIPPED, TILE_MANIFEST, TILES
 from scrapray.storage import Storage, join
 
+PART_NAME = re.compile(r"split=\w+/part-\d{5,}\.parquet")
 WRITTEN = pa.schema([PARTS.field("part"), pa.field("num_frames", pa.int64(), nullable=False)])
 
 

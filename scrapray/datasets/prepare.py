@@ -11,6 +11,7 @@ list pictures -> read annotations -> split by load -> parts -> [task: fetch, cut
 
 import hashlib
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +32,7 @@ from scrapray.datasets.config import DatasetConfig
 from scrapray.datasets.cutting import TileCutter
 from scrapray.datasets.layouts import read_mask_pngs, read_mvtec
 from scrapray.datasets.painting import KEPT
-from scrapray.datasets.parts import PartWriter, plan_parts, skipped_table
+from scrapray.datasets.parts import PART_NAME, PartWriter, plan_parts, skipped_table
 from scrapray.datasets.split import SPLITS, Split, refuse_leaks, split_of, unit_of
 from scrapray.errors import ConfigurationError, SchemaError
 from scrapray.keys import grammar_of
@@ -45,7 +46,8 @@ _FRAMES_PER_PART = 8
 _PATIENCE_S = 600.0
 _CPUS = 2
 """One to cut, one beside it."""
-_ID_CHARACTERS = 16
+_WORK, _ID_CHARACTERS = "_work", 16
+_WORK_ID = re.compile(rf"[0-9a-f]{{{_ID_CHARACTERS}}}")
 Progress = Callable[[int, int], None]
 """Takes the number of finished frames and of all frames."""
 
@@ -96,7 +98,7 @@ def prepare_dataset(
     Raises:
         ConfigurationError: A class is not known, a split is empty, the folder holds another dataset, or Ray cannot be
             had.
-        SchemaError: The annotations cannot be read, no frame can be used, or something is in two splits.
+        SchemaError: The annotations cannot be read, a split has no tile, or something is in two splits.
         StorageError: Annotations or frames cannot be read, or the dataset cannot be written.
     """
     started_s = time.monotonic()
@@ -110,14 +112,14 @@ def prepare_dataset(
     num_done_before = len(frames)
     if card is None:
         _refuse_empty_splits(found, frames, config)
-        work_uri = join(dataset_uri, "_work", input_sha256[:_ID_CHARACTERS])
+        work_uri = join(dataset_uri, _WORK, input_sha256[:_ID_CHARACTERS])
         writer = PartWriter(dataset_uri=dataset_uri, work_uri=work_uri, storage=storage, cutter=_cutter(config))
         parts = plan_parts(frames, _FRAMES_PER_PART)
         num_done_before = _write_parts(parts, writer, progress)
         names = parts["part"].to_pylist()
         manifest = writer.read_manifest(names)
         skipped = pa.concat_tables([skipped_table(found.skipped), writer.read_skipped(names)])
-        _refuse_unusable(manifest, skipped, dataset_uri)
+        _refuse_unusable(parts, manifest, skipped, config, dataset_uri)
         card = _describe(manifest, skipped, config, sources=sources, command=command, input_sha256=input_sha256)
         _finish(dataset_uri, manifest, skipped, card, storage)
     progress(len(frames), len(frames))
@@ -223,9 +225,16 @@ def _write_parts(parts: pa.Table, writer: PartWriter, progress: Progress) -> int
     return int(num_done_before)
 
 
-def _refuse_unusable(manifest: pa.Table, skipped: pa.Table, dataset_uri: str) -> None:
+def _refuse_unusable(
+    parts: pa.Table, manifest: pa.Table, skipped: pa.Table, config: DatasetConfig, dataset_uri: str
+) -> None:
     if not manifest.num_rows:
         raise SchemaError(f"there is not a single tile; left out: {_listed(_reasons(skipped))}")
+    if empty := sorted(set(parts["split"].to_pylist()) - set(manifest["split"].to_pylist())):
+        raise SchemaError(
+            f"no tile of {' and '.join(empty)} is left of its frames; [tiles] clean_share is "
+            f"{config.tiles.clean_share:g}; left out: {_listed(_reasons(skipped))}"
+        )
     refuse_leaks(manifest, dataset_uri)
 
 
@@ -269,12 +278,21 @@ def _sha256_of_rows(table: pa.Table, *columns: str) -> str:
 
 
 def _finish(dataset_uri: str, manifest: pa.Table, skipped: pa.Table, card: DatasetCard, storage: Storage) -> None:
-    """Write what tells of the whole, and remove what other unfinished work has left."""
+    """Write what tells of the whole, and remove what unfinished work has left, with other input too; nothing else."""
     write_table(manifest, schema.TILE_MANIFEST, join(dataset_uri, MANIFEST), storage, class_names=card.class_names)
     write_table(skipped, schema.SKIPPED, join(dataset_uri, SKIPPED), storage)
-    tiles = join(dataset_uri, "tiles")
-    ours = {join(tiles, part) for part in pc.unique(manifest["part"]).to_pylist()}
-    for uri in set(storage.list_names(tiles)) - ours:
-        storage.delete(uri)
+    tiles, work = join(dataset_uri, "tiles"), join(dataset_uri, _WORK)
+    ours = set(pc.unique(manifest["part"]).to_pylist())
+    for part in _names_below(tiles, storage) - ours:
+        if PART_NAME.fullmatch(part):
+            storage.delete(join(tiles, part))
     storage.write_bytes(join(dataset_uri, CARD), card.to_json().encode())
-    storage.delete_folder(join(dataset_uri, "_work"))
+    for work_id in {name.partition("/")[0] for name in _names_below(work, storage)}:
+        if _WORK_ID.fullmatch(work_id):
+            storage.delete_folder(join(work, work_id))
+    if not _names_below(work, storage):
+        storage.delete_folder(work)
+
+
+def _names_below(folder_uri: str, storage: Storage) -> set[str]:
+    return {uri.removeprefix(f"{folder_uri}/") for uri in storage.list_names(folder_uri)}

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import scrapray
-from scrapray.config import sha256_of
 from scrapray.errors import RegistryError
 from scrapray.registry.journal import Call, Journal
 from scrapray.registry.server import Server
@@ -52,7 +51,7 @@ class Run:
 
         Settings and card are kept whole as files too, since the server cuts long values.
         """
-        tags = {"code_version": scrapray.__version__, "dataset_sha256": sha256_of(dataset_card)}
+        tags = {"code_version": scrapray.__version__, "dataset_sha256": str(dataset_card["dataset_sha256"])}
         self._send({"call": "tags", "values": tags})
         self._send({"call": "params", "values": dict(_flat(settings))})
         with tempfile.TemporaryDirectory(prefix="scrapray-run-") as folder:
@@ -126,8 +125,20 @@ class Run:
             is_taken, answer = self._try(call)
             if is_taken:
                 return answer
-        self._journal.keep(call)
+        self._keep(call)
         return None
+
+    def _keep(self, call: Call) -> None:
+        try:
+            self._journal.keep(call)
+        except OSError as error:
+            _log.warning(
+                "scrapray: %s of run %s can neither be sent nor kept in %s, and is lost: %s",
+                call["call"],
+                self.run_id,
+                self._journal.folder,
+                error.strerror or error,
+            )
 
     def _try(self, call: Call, *, is_whole: bool = True) -> tuple[bool, Any]:
         """Whether the server takes a call, and its answer; says why not, but for refused calls that are not whole."""

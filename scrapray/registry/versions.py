@@ -54,8 +54,8 @@ class ModelVersion:
         aliases: Those that point to it now.
         created_utc: When it was registered.
         description: From the card of its bundle.
-        tags: ``weights_sha256``, ``bundle_sha256``, ``test_split_sha256``, ``classes``, ``metrics``, ``code_version``,
-            and what promotion has noted.
+        tags: ``weights_sha256``, ``bundle_sha256``, ``test_split_sha256``, ``classes``, ``metrics`` (of any contaminant
+            on the test split), ``code_version``, and what promotion has noted.
     """
 
     name: str
@@ -184,7 +184,8 @@ def _mlmodel(card: "BundleCard", run_id: str) -> "Model":
 
 
 def _tags(card: "BundleCard") -> dict[str, str]:
-    metrics = {name: value for name, value in card.metrics.items() if isinstance(value, (int, float))}
+    on_test = card.metrics.get("test", {}).get("any", {})
+    metrics = {name: value for name, value in {**card.metrics, **on_test}.items() if isinstance(value, (int, float))}
     return {
         "weights_sha256": card.weights_sha256,
         "classes": ", ".join(card.class_names),

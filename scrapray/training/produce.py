@@ -14,7 +14,8 @@ not trained again.
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from scrapray.cluster import join as join_ray
 from scrapray.cluster import own_errors
 from scrapray.config import sha256_of
 from scrapray.datasets.read import Dataset, open_dataset
-from scrapray.errors import ConfigurationError
+from scrapray.errors import ConfigurationError, RegistryError
 from scrapray.registry import ModelVersion, Registry, Run
 from scrapray.segmenter.bundle import CARD, BundleCard
 from scrapray.storage import Storage, absolute, join
@@ -102,18 +103,19 @@ def train_model(
     name = _name_of(dataset, config)
     run_uri = join(absolute(runs_uri), name)
     if storage.exists(join(run_uri, _RESULT)):
-        return TrainingSummary(**json.loads(storage.read_bytes(join(run_uri, _RESULT))))
+        return _finished(run_uri, registry, storage)
     _join_cluster(config)
     storage = storage.patient()
     dataset = replace(dataset, storage=storage)
     begun = _begun_run(run_uri, storage)
-    with registry.start_run(name, run_id=begun) as run, own_errors(run_uri, storage):
+    with _started(registry, name, begun, run_uri) as run, own_errors(run_uri, storage):
         if not begun:
             run.log_settings(config.as_dict(), dataset_card=json.loads(dataset.card.to_json()))
             storage.write_bytes(join(run_uri, _RUN), json.dumps({"run_id": run.run_id}).encode())
         finetuned = _train(dataset, config, run, name, absolute(runs_uri), progress)
         card = _export(dataset, config, finetuned, name, join(run_uri, _BUNDLE))
-        version = _register(run, finetuned, join(run_uri, _BUNDLE), storage)
+        _add_curves(finetuned, join(run_uri, _BUNDLE), storage)
+        version = _register(run, join(run_uri, _BUNDLE), storage)
     summary = TrainingSummary(
         name=name,
         steps=finetuned.steps,
@@ -126,8 +128,39 @@ def train_model(
         run_id=run.run_id,
         seconds=time.monotonic() - began,
     )
-    storage.write_bytes(join(run_uri, _RESULT), json.dumps(asdict(summary), indent=2).encode())
+    _note_result(summary, run_uri, storage)
     return summary
+
+
+def _finished(run_uri: str, registry: Registry, storage: Storage) -> TrainingSummary:
+    """What came of a training that has ended; a server that was away then hears of it now."""
+    summary = TrainingSummary(**json.loads(storage.read_bytes(join(run_uri, _RESULT))))
+    if summary.model_uri is None:
+        with _started(registry, summary.name, _begun_run(run_uri, storage), run_uri) as run:
+            version = _register(run, summary.bundle_uri, storage)
+        summary = replace(summary, model_uri=version.uri if version else None, run_id=run.run_id)
+        _note_result(summary, run_uri, storage)
+    return summary
+
+
+def _note_result(summary: TrainingSummary, run_uri: str, storage: Storage) -> None:
+    storage.write_bytes(join(run_uri, _RESULT), json.dumps(asdict(summary), indent=2).encode())
+
+
+@contextmanager
+def _started(registry: Registry, name: str, begun: str | None, run_uri: str) -> Iterator[Run]:
+    """The run on the server; one that an earlier start began, and the server no longer knows, is named."""
+    with ExitStack() as stack:
+        try:
+            run = stack.enter_context(registry.start_run(name, run_id=begun))
+        except RegistryError as error:
+            if begun and error.reason == "refused":
+                raise RegistryError(
+                    f"{error}; if the server has no run {begun} any more, remove {join(run_uri, _RUN)}, and a new run "
+                    "begins"
+                ) from error
+            raise
+        yield run
 
 
 def _check_splits(dataset: Dataset) -> None:
@@ -233,14 +266,18 @@ def _export_to(export: Export, bundle_uri: str, storage: Storage) -> str:
     return card.to_json()
 
 
-def _register(run: Run, finetuned: Finetuned, bundle_uri: str, storage: Storage) -> ModelVersion | None:
+def _add_curves(finetuned: Finetuned, bundle_uri: str, storage: Storage) -> None:
+    with tempfile.TemporaryDirectory() as folder, finetuned.last.as_directory() as last:
+        picture = Path(folder, CURVES)
+        draw_curves(json.loads(Path(last, CURVE).read_text(encoding="utf-8")), picture)
+        storage.copy(str(picture), join(bundle_uri, CURVES))
+
+
+def _register(run: Run, bundle_uri: str, storage: Storage) -> ModelVersion | None:
     """Give the server the pictures and the bundle."""
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder, _BUNDLE)
         storage.download_folder(bundle_uri, bundle)
-        with finetuned.last.as_directory() as last:
-            draw_curves(json.loads(Path(last, CURVE).read_text(encoding="utf-8")), bundle / CURVES)
-        storage.copy(str(bundle / CURVES), join(bundle_uri, CURVES))
         for picture in (CURVES, EXAMPLES):
             run.log_file(bundle / picture)
         return run.register_bundle(bundle)

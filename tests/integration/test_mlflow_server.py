@@ -36,7 +36,7 @@ def artifacts(s3, run_id):
 
 def test_a_run_a_promotion_and_an_audit_from_a_clean_cache(registry, mlflow_server, s3, tiny_bundle, tmp_path):
     with registry.start_run("first") as run:
-        run.log_settings({"lr": 1e-5}, dataset_card={"num_tiles": 7})
+        run.log_settings({"lr": 1e-5}, dataset_card={"num_tiles": 7, "dataset_sha256": "d" * 64})
         run.log_metrics(1, {"loss": 0.5})
         version = run.register_bundle(make_bundle(tmp_path / "one", tiny_bundle))
     assert history(mlflow_server, run.run_id, "loss") == [(1, 0.5)]

@@ -75,7 +75,7 @@ def test_a_drawn_archive_becomes_the_same_dataset_every_time(archive: Path, tmp_
     assert sum(counts.num_loads for counts in card.splits.values()) == 9
     assert sum(counts.num_frames for counts in card.splits.values()) == 18
     assert card.class_names == ("motor", "cable", "spray can")
-    assert card.skipped == {}, "nothing was left out"
+    assert all(reason.startswith("kept: ") for reason in card.skipped), "nothing was left out"
 
     dataset = open_dataset(str(tmp_path / "first"), Storage())
     assert dataset.card == card
@@ -126,6 +126,28 @@ def test_a_stopped_preparation_goes_on_where_it_was(archive: Path, tmp_path: Pat
     assert (third.num_done_before, third.card) == (18, again.card)
 
 
+def test_what_others_keep_beside_a_dataset_stays(archive: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    theirs = [out / "tiles/notes.txt", out / "_work/plan.md", out / "tiles/split=train/labels.parquet"]
+    stale = [out / "tiles/split=train/part-00099.parquet", out / "_work/0123456789abcdef/skipped/a"]
+    for path in (*theirs, *stale):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("somebody's")
+    prepare(archive, out)
+    assert all(path.exists() for path in theirs)
+    assert not any(path.exists() for path in stale)
+
+
+def test_a_split_of_frames_without_a_tile_is_refused(archive: Path, tmp_path: Path) -> None:
+    clean = {"images": [], "categories": [], "annotations": []}
+    keys = (str(path.relative_to(archive)) for path in sorted(archive.rglob("*.jpg")))
+    clean["images"] = [{"id": number, "file_name": key} for number, key in enumerate(keys)]
+    (tmp_path / "a.json").write_text(json.dumps(clean))
+    config = config_of(archive, tiles=replace(TILES, clean_share=0.0))
+    with pytest.raises(SchemaError, match=r"no tile of train is left.* clean_share is 0"):
+        prepare(archive, tmp_path / "out", config, annotations=str(tmp_path / "a.json"))
+
+
 def test_bad_frames_are_recorded_and_the_rest_becomes_a_dataset(archive: Path, tmp_path: Path) -> None:
     mine = copy_of(archive, tmp_path / "archive")
     junk, small_mask, no_mask, *_ = sorted(mine.rglob("*.jpg"))
@@ -133,9 +155,11 @@ def test_bad_frames_are_recorded_and_the_rest_becomes_a_dataset(archive: Path, t
     small_mask.with_suffix(".png").write_bytes(encode_png(np.zeros((10, 10), np.uint8)))
     no_mask.with_suffix(".png").unlink()
     summary = prepare(mine, tmp_path / "out")
-    assert summary.card.skipped == {"decode: not_an_image": 1, "mask: other_size": 1, "picture: mask_not_found": 1}
+    left_out = {reason: count for reason, count in summary.card.skipped.items() if not reason.startswith("kept: ")}
+    assert left_out == {"decode: not_an_image": 1, "mask: other_size": 1, "picture: mask_not_found": 1}
     rows = read_table(str(tmp_path / "out" / "skipped.parquet"), SKIPPED, Storage()).to_pylist()
-    assert {row["picture"] for row in rows} == {str(junk), str(small_mask), str(no_mask)}
+    pictures = {row["picture"] for row in rows if row["stage"] != "kept"}
+    assert pictures == {str(junk), str(small_mask), str(no_mask)}
     assert sum(counts.num_frames for counts in summary.card.splits.values()) == 18 - 3
 
 
@@ -224,7 +248,8 @@ def test_the_command_prints_what_each_split_holds_and_says_in_the_card_how_it_wa
     assert re.fullmatch(r"\d+ tiles of 18 frames, in [0-9.]+ s", first)
     assert [line.partition(":")[0] for line in splits] == ["test", "validation", "train"]
     assert re.fullmatch(r"test: \d loads, \d+ frames, \d+ tiles; with motor \d+, cable \d+, spray can \d+", splits[0])
-    assert (left_out, odd) == ("left out: nothing", "worth a look: nothing")
+    assert left_out == "left out: nothing"
+    assert re.fullmatch(r"worth a look: kept: tiny \d+", odd), "pieces that parts lie upon"
     card = open_dataset(str(tmp_path / "out"), Storage()).card
     assert card.command == shlex.join(["scrapray", *arguments])
 
@@ -243,7 +268,8 @@ def test_a_check_tells_what_is_odd_and_draws_the_tiles(archive: Path, tmp_path: 
         "annotations": [
             {"id": name, "image_id": 1, "category_id": 1, "segmentation": [polygon]}
             for name, polygon in corners.items()
-        ],
+        ]
+        + [{"id": "slip", "image_id": 2, "category_id": 1, "segmentation": [[5, 5, 9, 9]]}],
     }
     (tmp_path / "a.json").write_text(json.dumps(annotations))
     bed = [[100, 60], [400, 60], [400, 250], [100, 250]]
@@ -255,8 +281,11 @@ def test_a_check_tells_what_is_odd_and_draws_the_tiles(archive: Path, tmp_path: 
     assert (answer.exit_code, answer.exception) == (0, None)
     lines = answer.stdout.splitlines()
     assert "worth a look: kept: outside_bed 1, kept: tiny 1" in lines
-    assert f"annotations that are tiny: 1: {frames[0]} annotation tiny, motor of 36 px" in lines
-    assert any(line.startswith("annotations that are outside bed: 1: ") and "annotation odd" in line for line in lines)
+    assert f"annotations, tiny: 1: {frames[0]} annotation tiny, motor of 36 px" in lines
+    assert any(line.startswith("annotations, outside bed: 1: ") and "annotation odd" in line for line in lines)
+    assert f"annotations, few points: 1: {frames[1]} annotation slip, category 1" in lines
+    pixels = next(line for line in lines if line.startswith("pixels in "))
+    assert re.fullmatch(r"pixels in test: steel [\d,]+, motor [\d,]+, cable 0, spray can 0", pixels)
     assert any(
         line.startswith("near copies in one split: ") and f"{frames[0]} and {frames[1]}" in line for line in lines
     )
@@ -271,7 +300,7 @@ def test_real_pictures_of_cookies_become_a_dataset(shared: Path, tmp_path: Path)
         tiles=TilesConfig(tile_px=512, overlap_px=0),
     )
     summary = prepare(shared / "data" / "cookies", tmp_path / "out", config, annotations="mvtec")
-    assert summary.card.skipped == {}
+    assert all(reason.startswith("kept: ") for reason in summary.card.skipped)
     assert sum(counts.num_frames for counts in summary.card.splits.values()) == 77
     cracked = sum(counts.class_px[1] for counts in summary.card.splits.values())
     masks = (shared / "data" / "cookies" / "ground_truth").rglob("*.png")

@@ -50,7 +50,7 @@ def test_a_run_keeps_figures_settings_dataset_and_files(registry, tmp_path):
     (tmp_path / "curve.svg").write_text("<svg/>")
     settings = {"optim": {"lr": 1e-5, "betas": (0.9, 0.99)}, "profile": "paper", "long": ["x" * 100] * 100}
     with registry.start_run("first") as run:
-        run.log_settings(settings, dataset_card={"num_tiles": 7})
+        run.log_settings(settings, dataset_card={"num_tiles": 7, "dataset_sha256": "d" * 64})
         for step, loss in enumerate((0.5, 0.25)):
             run.log_metrics(step, {"train/loss": loss})
         run.log_file(tmp_path / "curve.svg", "curves")
@@ -66,16 +66,17 @@ def test_a_run_keeps_figures_settings_dataset_and_files(registry, tmp_path):
         "optim.betas": "[0.9, 0.99]",
         "profile": "paper",
     }
-    assert {"code_version", "dataset_sha256"} <= set(found.data.tags)
+    assert found.data.tags["code_version"]
+    assert found.data.tags["dataset_sha256"] == "d" * 64
     artifacts = tmp_path / "mlartifacts" / run.run_id / "artifacts"
     assert json.loads((artifacts / "settings.json").read_text())["long"] == settings["long"]
-    assert json.loads((artifacts / "dataset_card.json").read_text()) == {"num_tiles": 7}
+    assert json.loads((artifacts / "dataset_card.json").read_text())["num_tiles"] == 7
     assert (artifacts / "curves" / "curve.svg").read_text() == "<svg/>"
 
 
 def test_more_settings_than_fit_one_call_are_all_kept(registry, tmp_path):
     with registry.start_run("many") as run:
-        run.log_settings({f"key{number}": number for number in range(250)}, dataset_card={})
+        run.log_settings({f"key{number}": number for number in range(250)}, dataset_card={"dataset_sha256": "d" * 64})
     params = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").get_run(run.run_id).data.params
     assert params == {f"key{number}": str(number) for number in range(250)}
 
@@ -108,6 +109,14 @@ def test_what_the_registry_refuses_is_kept_and_said_and_stops_nothing(registry, 
     assert "with a comma" in (tmp_path / "mlflow-journal" / run.run_id / "calls.jsonl").read_text()
 
 
+def test_what_can_neither_be_sent_nor_kept_stops_nothing_and_is_said(tmp_path, caplog):
+    (tmp_path / "no folder").touch()
+    run = Registry("http://127.0.0.1:9", journals=tmp_path / "no folder")._run("abc")
+    run.log_metrics(1, {"loss": 0.5})
+    assert "metrics of run abc can neither be sent nor kept in" in caplog.text
+    assert "is lost" in caplog.text
+
+
 def test_figures_that_waited_are_sent_together_and_none_waits_for_one_that_is_refused(registry, tmp_path):
     with registry.start_run("late") as run:
         pass
@@ -127,7 +136,8 @@ def test_a_bundle_becomes_a_version_with_card_signature_and_tags(registry, add, 
     assert (version.version, version.aliases, version.uri) == (1, (CANDIDATE,), "models:/scrap-segmenter/1")
     assert version.weights_sha256 == card.weights_sha256
     assert version.tags["classes"] == "motor, cable, spray can"
-    assert json.loads(version.tags["metrics"]) == {"ap": 0.25}
+    figures = json.loads(version.tags["metrics"])
+    assert figures == {"ap": 0.25, "average_precision": 0.5}, "those of any contaminant on the test split"
     assert version.tags["test_split_sha256"] == "a" * 64
     assert '"definition": "electric motor' in version.description
     assert registry.list_versions() == [registry.show("1")] == [registry.show(CANDIDATE)]

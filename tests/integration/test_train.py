@@ -123,6 +123,21 @@ def test_a_dataset_becomes_a_candidate_that_an_audit_can_load(dataset: Path, set
     assert again.output.splitlines()[-5:] == result.output.splitlines()[-5:]
     assert len(Registry().list_versions()) == 1, "what is finished is not trained again"
 
+    # As it ends when the server was away, on a machine whose journal is gone.
+    told = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps(told | {"model_uri": None}))
+    late = train_model(str(dataset), str(tmp_path / "runs"), config=read_finetune(settings))
+    assert late.model_uri == told["model_uri"] == json.loads((run / "result.json").read_text())["model_uri"]
+    assert len(Registry().list_versions()) == 1, "what is registered is not registered again"
+
+    (run / "result.json").write_text(json.dumps(told | {"model_uri": None}))
+    another = Registry(f"sqlite:///{tmp_path}/another.db")
+    with pytest.raises(RegistryError, match=r"has no run .* any more, remove .*run\.json, and a new run begins"):
+        train_model(str(dataset), str(tmp_path / "runs"), config=read_finetune(settings), registry=another)
+    (run / "run.json").unlink()
+    anew = train_model(str(dataset), str(tmp_path / "runs"), config=read_finetune(settings), registry=another)
+    assert (anew.model_uri, another.show(CANDIDATE).run_id) == ("models:/scrap-segmenter/1", anew.run_id)
+
 
 @pytest.mark.slow
 def test_two_models_of_one_dataset_can_be_compared(dataset: Path, settings: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ COMMANDS = {name: command for name, command in TOP.items() if name != "models"}
 COMMANDS |= {f"models {name}": command for name, command in TOP["models"].commands.items()}
 
 OPTIONS = {
-    "draw": ["--frames", "--loads", "--seed", "--width"],
+    "draw": ["--frames", "--loads", "--masks", "--seed", "--width"],
     "index": ["--config", "--date"],
     "audit": ["--config", "--date", "--model"],
     "prepare": ["--check", "--config"],

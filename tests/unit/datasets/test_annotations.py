@@ -30,18 +30,18 @@ SAME_NAME = "north/2026-11-21/0009/L4/crane-1_063005.jpg"
     ],
 )
 def test_a_picture_is_found_by_what_tools_call_it(name: str) -> None:
-    (picture,) = PictureNames(stored(KEY, OTHER, SAME_NAME)).find(name)
+    _, (picture,) = PictureNames(stored(KEY, OTHER, SAME_NAME)).find(name)
     assert picture.key == (OTHER if "063105" in name else KEY)
 
 
 def test_a_key_is_taken_literally_first() -> None:
     keys = ("L1/3f9a1b2c-a.jpg", "L1/a.jpg", "L1/a%20b.jpg", "images/L1/a.jpg")
     names = PictureNames(stored(*keys))
-    assert [names.find(key)[0].key for key in keys] == list(keys)
+    assert [names.find(key)[1][0].key for key in keys] == list(keys)
 
 
 def test_a_name_that_fits_two_pictures_finds_both() -> None:
-    found = PictureNames(stored(KEY, OTHER, SAME_NAME)).find("crane-1_063005.jpg")
+    _, found = PictureNames(stored(KEY, OTHER, SAME_NAME)).find("crane-1_063005.jpg")
     assert [picture.key for picture in found] == [KEY, SAME_NAME]
 
 
@@ -49,7 +49,7 @@ def test_a_name_that_fits_two_pictures_finds_both() -> None:
     "name", ["", "1_063005.jpg", "south/2026-11-20/0007/L1/crane-1_063005.jpg", "L2/crane-1_063005.jpg"]
 )
 def test_a_name_of_another_folder_finds_nothing(name: str) -> None:
-    assert list(PictureNames(stored(KEY, OTHER)).find(name)) == []
+    assert PictureNames(stored(KEY, OTHER)).find(name) == (name, ())
 
 
 def test_a_frame_has_the_identity_that_its_key_tells() -> None:

@@ -81,8 +81,25 @@ def test_run_lengths_of_both_kinds_become_the_same_mask(packed: bool) -> None:
 
 
 def test_a_polygon_without_its_list_and_one_of_pairs_are_understood() -> None:
-    found = read(mark(SQUARE), mark([[[2, 2], [6, 2], [6, 6], [2, 6]]]))
-    assert [region.polygons for region in found.frames[0].regions] == [(tuple(SQUARE),)] * 2
+    pairs = [[2, 2], [6, 2], [6, 6], [2, 6]]
+    found = read(mark(SQUARE), mark([pairs]), mark(pairs), mark([SQUARE, []]))
+    assert [region.polygons for region in found.frames[0].regions] == [(tuple(SQUARE),)] * 4
+    assert found.skipped == []
+
+
+def test_two_points_in_pairs_are_no_polygon_either() -> None:
+    found = read(mark([[2, 2], [6, 2]]))
+    assert reasons(found) == [("annotation", "few_points")]
+
+
+def test_ids_that_are_numbers_here_and_text_there_are_the_same() -> None:
+    found = read(mark([SQUARE], image_id="7", category_id="0"), images=(image(id=7),))
+    assert [region.class_name for region in found.frames[0].regions] == ["motor"]
+
+
+def test_annotations_of_other_pictures_do_not_make_clean_frames() -> None:
+    with pytest.raises(SchemaError, match=r"a\.json: no annotation belongs to one of its 1 images \(image_id 9 is"):
+        read(mark([SQUARE], image_id=9))
 
 
 def test_a_named_picture_without_annotations_is_clean_and_one_that_is_not_named_is_no_part() -> None:
@@ -105,11 +122,33 @@ def test_a_picture_that_stands_twice_has_the_regions_of_both() -> None:
     assert (frame.height_px, frame.width_px) == (HEIGHT, WIDTH)
 
 
+def test_a_picture_of_two_sizes_is_left_out() -> None:
+    found = read(mark([SQUARE]), images=(image(), image(A, 1, width=2 * WIDTH)))
+    assert (found.frames, reasons(found)) == ([], [("picture", "several_sizes")])
+    assert found.skipped[0].detail == f"{WIDTH}x{HEIGHT} and {2 * WIDTH}x{HEIGHT}"
+
+
+@pytest.mark.parametrize(
+    ("names", "are_one"),
+    [
+        (("cam1/a.jpg", "cam2/a.jpg"), False),
+        (("a.jpg", "cam2/a.jpg"), True),
+        (("0123abcd-a.jpg", "89efdead-a.jpg"), True),
+        (("images/a.jpg", "a.jpg", "a.jpg"), True),
+    ],
+)
+def test_names_of_different_pictures_are_not_taken_for_one(names: tuple[str, ...], are_one: bool) -> None:
+    images = [image(name, number) for number, name in enumerate(names)]
+    file = {"images": images, "categories": [{"id": 0, "name": "motor"}], "annotations": [mark([SQUARE])]}
+    found = read_coco(json.dumps(file).encode(), stored("a.jpg"), source="a.json", classes=CLASSES, grammar=None)
+    assert len(found.frames) == are_one
+    assert reasons(found) == ([] if are_one else [("picture", "ambiguous_name")])
+
+
 @pytest.mark.parametrize(
     ("polygon", "reason"),
     [
         ([1, 1, 5, 5], "few_points"),
-        ([], "few_points"),
         ([1, 1, 5, 5, 9, 9], "zero_area"),
         ([1, 1, 5, 5, 1, 1], "zero_area"),
         ([20, 1, 30, 1, 30, 9], "outside_frame"),
@@ -128,6 +167,7 @@ def test_a_polygon_that_marks_nothing_is_recorded_and_the_rest_stays(polygon: li
     [
         ([], "no_mask"),
         (None, "no_mask"),
+        ([[]], "no_mask"),
         ([[1, 1, 5, 5, 9]], "bad_polygon"),
         ([[1, 1, 5, None, 9, 2]], "bad_polygon"),
         ([["a", 1, 5, 2, 9, 2]], "bad_polygon"),
@@ -167,7 +207,7 @@ def test_a_class_that_the_configuration_lacks_is_named_if_anything_has_it() -> N
 
 
 def test_ids_that_lead_nowhere_are_recorded() -> None:
-    found = read(mark([SQUARE], category_id=9), mark([SQUARE], image_id=9))
+    found = read(mark([SQUARE], category_id=9), mark([SQUARE], image_id=9), images=(image(), image(B, 1)))
     assert reasons(found) == [
         ("annotation", "unknown_image"),
         ("annotation", "unknown_category"),

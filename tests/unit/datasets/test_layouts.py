@@ -34,6 +34,17 @@ def test_a_png_beside_a_picture_is_its_mask() -> None:
     ]
 
 
+def test_a_picture_of_another_ending_or_with_two_masks_is_recorded() -> None:
+    folder = "n/2026-11-20/7/L1"
+    names = ("c_063005.bmp", "c_063105.jpg", "c_063105.PNG", "c_063105.png")
+    found = read_mask_pngs(stored(*(f"{folder}/{name}" for name in names)), suffixes=(".jpg",), grammar=GRAMMAR)
+    assert found.frames == []
+    assert [(one.picture.rpartition("/")[2], one.reason) for one in found.skipped] == [
+        ("c_063005.bmp", "other_suffix"),
+        ("c_063105.jpg", "ambiguous_mask"),
+    ]
+
+
 def test_a_drawn_archive_is_read_whole_and_its_masks_are_what_its_truth_says(tmp_path: Path) -> None:
     size = SceneSettings(width_px=480, height_px=270, contaminated_share=1.0)
     draw_archive(tmp_path, num_loads=1, frames_per_load=2, settings=size, masks=True)
@@ -84,6 +95,15 @@ def test_mvtec_folders_say_what_is_good_and_what_each_mask_means() -> None:
         ("bolt/test/bent/001.png", "picture", "mask_not_found"),
         ("bolt/test/color/000.png", "picture", "ignored_class"),
         ("bolt/ground_truth/bent/009_mask.png", "mask", "picture_not_found"),
+    ]
+
+
+def test_masks_of_mvtec_are_png_whatever_pictures_are() -> None:
+    keys = ("bolt/test/bent/000.jpg", "bolt/test/bent/001.bmp", "bolt/ground_truth/bent/000_mask.png")
+    found = read_mvtec(stored(*keys), suffixes=(".jpg",), source="bolts", classes=CLASSES)
+    assert [frame.mask_uri for frame in found.frames] == ["s3://frames/bolt/ground_truth/bent/000_mask.png"]
+    assert [(one.picture, one.reason) for one in found.skipped] == [
+        ("s3://frames/bolt/test/bent/001.bmp", "other_suffix")
     ]
 
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from scrapray.datasets.annotations import AnnotatedFrame, Region
-from scrapray.datasets.painting import paint_mask_file, paint_regions
+from scrapray.datasets.painting import KEPT, odd_pieces, paint_mask_file, paint_regions
 from scrapray.errors import FrameError
 from scrapray.imagery.masks import encode_mask
 
@@ -92,3 +92,17 @@ def test_a_value_without_a_class_is_a_fault_of_the_mask() -> None:
     values_HW[1, 1:4] = (1, 7, 9)
     with pytest.raises(FrameError, match=r"mask: unknown_class_index \(7, 9\)"):
         paint_mask_file(png(values_HW), HW, {0: 0, 1: 1})
+
+
+def test_pieces_of_a_mask_file_are_looked_at_as_annotations_are() -> None:
+    class_HW = np.zeros((40, 60), np.uint8)
+    class_HW[2:12, 2:12] = 1  # outside the bed
+    class_HW[20:30, 30:40] = 1
+    class_HW[35:37, 50:52] = 2
+    bed_HW = np.zeros((40, 60), np.bool_)
+    bed_HW[15:, 20:] = True
+    found = odd_pieces("a.jpg", class_HW, bed_HW, ("motor", "cable"))
+    assert [(one.picture, one.stage, one.reason, one.detail) for one in found] == [
+        ("a.jpg", KEPT, "outside_bed", "motor of 100 px at (2, 2)"),
+        ("a.jpg", KEPT, "tiny", "cable of 4 px at (50, 35)"),
+    ]

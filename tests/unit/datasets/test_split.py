@@ -54,6 +54,17 @@ def test_many_loads_come_near_their_shares() -> None:
     assert {split: pytest.approx(share * 4000, abs=130) for split, share in SHARES.items()} == splits
 
 
+def test_a_test_of_whole_dates_and_no_share_stays_frozen_when_later_frames_come() -> None:
+    shares: dict[Split, float] = {"train": 0.85, "validation": 0.15, "test": 0.0}
+    fixed: list[tuple[Split, dt.date, dt.date]] = [("test", DAY, DAY)]
+    days = (DAY - dt.timedelta(1), DAY, DAY + dt.timedelta(1))
+    splits = {
+        day: {split_of(frame(date=day, load_id=f"L{n}"), shares=shares, seed=1, fixed=fixed) for n in range(50)}
+        for day in days
+    }
+    assert [splits[day] for day in days] == [{"train", "validation"}, {"test"}, {"train", "validation"}]
+
+
 def test_another_seed_is_another_split() -> None:
     frames = [frame(load_id=f"L{number}") for number in range(50)]
     first, second = ([split_of(one, shares=SHARES, seed=seed) for one in frames] for seed in (1, 2))
