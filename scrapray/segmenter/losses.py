@@ -3,6 +3,7 @@
 Shapes: S stages, N tiles, C classes (0 is steel), H x W pixels. Labels are class ids from 0 to C - 1.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
@@ -50,8 +51,10 @@ class LossConfig:
         if not 0 <= self.beta < 1:
             raise ConfigurationError(f"beta is {self.beta}, must be 0 or more and below 1")
         for name in ("gamma", "dice_weight", "dice_smooth", "similarity_weight", "multiscale_weight"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}, must be 0 or more")
+        if not self.similarity_weight and not self.multiscale_weight:
+            raise ConfigurationError("similarity_weight and multiscale_weight are both 0, so there would be no loss")
 
 
 class LossTerms(NamedTuple):

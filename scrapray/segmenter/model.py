@@ -4,6 +4,7 @@ Shapes: S stages, N tiles, C classes (0 is steel), K = C - 1 contaminants, T tok
 width, H x W pixels of a map. Tiles are square; maps come out at any size asked for.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -70,11 +71,13 @@ class SegmenterConfig:
     def __post_init__(self) -> None:
         if not self.stages or list(self.stages) != sorted(set(self.stages)) or self.stages[0] < 1:
             raise ConfigurationError(f"stages are {self.stages}, must ascend from 1 or more without repeating")
-        if len(self.msm_stage_weights) != len(self.stages) or sum(self.msm_stage_weights) <= 0:
+        weights = self.msm_stage_weights
+        if len(weights) != len(self.stages) or min(weights) < 0 or not 0 < sum(weights) < math.inf:
             raise ConfigurationError(
-                f"msm_stage_weights are {self.msm_stage_weights}, must be one for each of {len(self.stages)} stages"
+                f"msm_stage_weights are {weights}, must be one for each of {len(self.stages)} stages, none below 0 and "
+                "not all 0"
             )
-        for name in ("num_context", "prompt_depth", "deep_length", "msm_hidden", "dpam_from"):
+        for name in ("input_px", "num_context", "prompt_depth", "deep_length", "msm_hidden", "dpam_from"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigurationError(f"{name} is {value}, must be 1 or more")
@@ -84,7 +87,7 @@ class SegmenterConfig:
             raise ConfigurationError(f"msm_scales are {self.msm_scales}, must be 1 or more each")
         if not 0 <= self.similarity_share <= 1:
             raise ConfigurationError(f"similarity_share is {self.similarity_share}, must be 0 to 1")
-        if self.temperature <= 0 or self.gaussian_sigma_px < 0:
+        if not (0 < self.temperature < math.inf and 0 <= self.gaussian_sigma_px < math.inf):
             raise ConfigurationError("temperature must be above 0 and gaussian_sigma_px 0 or more")
         if self.binarisation not in get_args(Binarisation):
             raise ConfigurationError(f"binarisation is {self.binarisation!r}, must be one of {get_args(Binarisation)}")

@@ -50,11 +50,13 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         for name in ("lr_vision", "lr_prompt", "lr_msm", "warmup_steps"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}, must be 0 or more")
         if not self.lr_vision and not self.lr_prompt and not self.lr_msm:
             raise ConfigurationError("lr_vision, lr_prompt and lr_msm are all 0, so nothing would be trained")
-        if self.clip_norm <= 0:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigurationError(f"betas are {self.betas}, must be 0 or more and below 1")
+        if not 0 < self.clip_norm < math.inf:
             raise ConfigurationError(f"clip_norm is {self.clip_norm}, must be above 0")
 
 

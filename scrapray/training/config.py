@@ -75,6 +75,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "tiles_per_pass", "checkpoint_every_steps"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be 1 or more")
+        require(self.loss_px is None or self.loss_px >= 1, f"loss_px is {self.loss_px}, must be 1 or more")
+        require(self.seed >= 0, f"seed is {self.seed}, must be 0 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

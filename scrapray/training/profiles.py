@@ -64,7 +64,10 @@ def read_finetune(path: Path | None, profiles: Sequence[str] = ()) -> FinetuneCo
         ConfigurationError: A profile is not known, or the file is wrong.
     """
     values = {} if path is None else read_toml(path)
-    names = [*values.pop("profiles", []), *profiles]
+    named = values.pop("profiles", [])
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise ConfigurationError(f'{path}: profiles is {named!r}, must be a list of names, such as ["split"]')
+    names = [*named, *profiles]
     source = str(path or f"profile {'+'.join(names) or 'paper'}")
     if unknown := [name for name in names if name not in PROFILES]:
         raise ConfigurationError(f"{source}: there is no profile {unknown[0]!r}; there are {', '.join(PROFILES)}")

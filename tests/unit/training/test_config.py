@@ -52,6 +52,14 @@ def test_every_section_is_read(tmp_path: Path) -> None:
         ("[workers]\nmin = 3\nmax = 2", "min is 3 and max 2"),
         ("[training]\nepochs = 0", "epochs is 0"),
         ("[augment]\nlight = 2.0", "light is 2.0"),
+        ("[training]\nloss_px = 0", "loss_px is 0"),
+        ("[training]\nseed = -1", "seed is -1"),
+        ("[optim]\nbetas = [0.9, 2.0]", "betas are"),
+        ("[optim]\nlr_vision = nan", "lr_vision is nan"),
+        ("[optim]\nclip_norm = inf", "clip_norm is inf"),
+        ("[loss]\nsimilarity_weight = 0\nmultiscale_weight = 0", "are both 0"),
+        ("[segmenter]\ninput_px = 0", "input_px is 0"),
+        ("[segmenter]\nmsm_stage_weights = [-0.1, 0.1, 0.1, 0.7]", "msm_stage_weights are"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name_and_file(tmp_path: Path, text: str, message: str) -> None:

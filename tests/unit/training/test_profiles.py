@@ -42,6 +42,14 @@ def test_a_profile_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
         read_finetune(path)
 
 
+@pytest.mark.parametrize("profiles", ["3", '"split"', "[1]"])
+def test_profiles_that_are_no_names_are_refused(tmp_path: Path, profiles: str) -> None:
+    path = tmp_path / "finetune.toml"
+    path.write_text(f"profiles = {profiles}")
+    with pytest.raises(ConfigurationError, match=r"finetune.toml: profiles is .* must be a list of names"):
+        read_finetune(path)
+
+
 def test_runs_are_told_apart_by_what_decides_their_outcome(tmp_path: Path) -> None:
     def sha256(text: str) -> str:
         path = tmp_path / "finetune.toml"
