@@ -9,7 +9,7 @@ In place of the file there may be names of profiles, such as ``paper``, ``split`
 import sys
 from pathlib import Path
 
-from scrapray.storage import join
+from scrapray.storage import absolute, join
 from scrapray.training.produce import train_model
 from scrapray.training.profiles import read_finetune
 
@@ -18,7 +18,7 @@ def main(dataset_uri: str, settings: str, runs_uri: str | None = None) -> None:
     """Train, register, and say what came out."""
     is_file = settings.endswith(".toml")
     config = read_finetune(Path(settings)) if is_file else read_finetune(None, settings.split("+"))
-    beside = join(dataset_uri.rstrip("/").rpartition("/")[0], "runs")
+    beside = join(absolute(dataset_uri).rstrip("/").rpartition("/")[0], "runs")
     summary = train_model(dataset_uri, runs_uri or beside, config=config)
     precision = summary.test["any"]["average_precision"]
     print(f"{summary.name}: pixel AP on test {precision:.4f}, bundle {summary.bundle_uri}")

@@ -198,7 +198,10 @@ def _refuse_empty_splits(
 ) -> None:
     if not frames:
         reasons = _reasons(skipped_table(found.skipped))
-        raise SchemaError(f"there is no annotated frame to use; left out: {_listed(reasons)}")
+        raise SchemaError(
+            f"there is no annotated frame to use; left out: {_listed(reasons)}; annotations must name pictures of the "
+            f"archive, whose names end in {', '.join(config.archive.suffixes)}"
+        )
     loads = {unit_of(frame) for frame, _ in frames}
     for split in SPLITS:
         if config.split.shares[split] > 0 and all(split != other for _, other in frames):
