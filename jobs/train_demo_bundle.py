@@ -3,7 +3,7 @@
     python jobs/train_demo_bundle.py [scrapray/bundles/miniature-clip] [runs/demo] [scrapray/bundles/demo]
 
 Draws tiles and trains, draws frames and goes on with what was wrong in them, chooses thresholds on drawn loads, and
-measures on others how far areas are off. Takes several hours on two cores. Killed and started again, it goes on
+measures on others how far areas are off. Takes some seven hours on two cores. Killed and started again, it goes on
 from its last checkpoint in the second folder; for longer training raise ``max_steps`` and start it again.
 """
 

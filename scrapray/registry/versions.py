@@ -185,7 +185,8 @@ def _mlmodel(card: "BundleCard", run_id: str) -> "Model":
 
 def _tags(card: "BundleCard") -> dict[str, str]:
     on_test = card.metrics.get("test", {}).get("any", {})
-    metrics = {name: value for name, value in {**card.metrics, **on_test}.items() if isinstance(value, (int, float))}
+    figures = {**card.metrics, **on_test}
+    metrics = {name: round(value, 4) for name, value in figures.items() if isinstance(value, (int, float))}
     return {
         "weights_sha256": card.weights_sha256,
         "classes": ", ".join(card.class_names),

@@ -85,15 +85,17 @@ def class_balanced_weights(counts_C: Sequence[int], beta: float) -> Tensor:
     return (inverse_effective * len(counts_C) / inverse_effective.sum()).float()
 
 
-def tiles_per_class(class_px_NC: NDArray[np.integer]) -> list[int]:
-    """Tiles that show each class; steel counts where nothing else is shown.
+def tiles_per_class(class_px_NC: NDArray[np.integer], chances_N: NDArray[np.floating] | None = None) -> list[int]:
+    """Tiles that show each class, out of as many as there are; steel counts where nothing else is shown.
 
     Args:
         class_px_NC: Pixels of each class in each tile; class 0 is steel.
+        chances_N: How often each tile is shown, in any unit; all alike if left out.
     """
     shown_NC = class_px_NC > 0
     shown_NC[:, 0] = ~shown_NC[:, 1:].any(axis=1)
-    counts: list[int] = shown_NC.sum(axis=0).tolist()
+    times_N = np.ones(len(shown_NC)) if chances_N is None else chances_N / chances_N.mean()
+    counts: list[int] = (times_N @ shown_NC).round().astype(int).tolist()
     return counts
 
 

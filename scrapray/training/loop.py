@@ -109,9 +109,10 @@ class _Worker:
         self.module = spread(self.segmenter, self.config.workers.strategy, self.device)
         self.optimizer = make_optimizer(self.segmenter, self.config.optim)
         self.first_step, self.curve = _resume(self.segmenter, self.optimizer)
-        self.weights_C = class_balanced_weights(tiles_per_class(task.train.class_px_NC), self.config.loss.beta).to(
-            self.device
-        )
+        class_px_NC = task.train.class_px_NC
+        self.chances_N = balanced_chances(class_px_NC) if self.config.training.balanced else None
+        counts = tiles_per_class(class_px_NC, self.chances_N)
+        self.weights_C = class_balanced_weights(counts, self.config.loss.beta).to(self.device)
         self._meter = Meter()
         self.module.train()
         self.optimizer.train()
@@ -119,7 +120,6 @@ class _Worker:
     def steps(self) -> Iterable[tuple[int, list[TilePair]]]:
         """Numbers of the steps to take, and the tiles of this worker's share of each."""
         training = self.config.training
-        chances_N = balanced_chances(self.task.train.class_px_NC) if training.balanced else None
         shown = shares(
             len(self.task.train),
             batch_size=training.batch_size,
@@ -128,7 +128,7 @@ class _Worker:
             rank=self.rank,
             num_workers=self.num_workers,
             seed=training.seed,
-            chances_N=chances_N,
+            chances_N=self.chances_N,
         )
         tiles = ShownTiles(self.task.train, self.config.augment, training.seed)
         return enumerate(load_steps(tiles, shown, self.config.workers.loaders), start=self.first_step + 1)

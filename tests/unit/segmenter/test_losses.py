@@ -1,12 +1,21 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from scrapray.errors import ConfigurationError
-from scrapray.segmenter.losses import LossConfig, class_balanced_weights, dice, focal, segmentation_loss
+from scrapray.segmenter.losses import (
+    LossConfig,
+    class_balanced_weights,
+    dice,
+    focal,
+    segmentation_loss,
+    tiles_per_class,
+)
+from scrapray.training.order import balanced_chances, epoch_order
 
 PAPER_TILES = (7838, 467, 172, 97)
 
@@ -43,6 +52,17 @@ def test_pixel_counts_would_balance_nothing() -> None:
 def test_a_class_without_tiles_has_no_weight_to_give() -> None:
     with pytest.raises(ConfigurationError, match=r"\[5, 0\], every class needs 1 or more"):
         class_balanced_weights([5, 0], 0.99)
+
+
+def test_tiles_count_as_often_as_they_are_shown_and_steel_where_it_is_alone() -> None:
+    class_px_NC = np.array([[100, 0, 0]] * 6 + [[90, 10, 0]] * 3 + [[80, 10, 10]])
+    assert tiles_per_class(class_px_NC) == [6, 4, 1]
+    chances_N = balanced_chances(class_px_NC)
+    steel, first, second = tiles_per_class(class_px_NC, chances_N)
+    shown = class_px_NC[epoch_order(100_000, seed=0, epoch=0, chances_N=np.tile(chances_N, 10_000)) % 10] > 0
+    assert [(~shown[:, 1:].any(axis=1)).mean(), *shown[:, 1:].mean(axis=0)] == pytest.approx(
+        [steel / 10, first / 10, second / 10], abs=0.06
+    ), "to the nearest of ten tiles"
 
 
 def test_focal_is_the_loop_over_pixels(maps_SNCHW: Tensor, labels_NHW: Tensor) -> None:
