@@ -177,12 +177,13 @@ def _draw_part(folder: Path, seed: int, *, frames_per_load: int, scene: SceneSet
 
 def _keep_to(path: Path, **asked: Any) -> None:
     """Note what a folder of loads was drawn for, and refuse to take these loads for others."""
+    text = json.dumps(asked)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asked), encoding="utf-8")
-    elif (drawn := json.loads(path.read_text(encoding="utf-8"))) != asked:
+        path.write_text(text, encoding="utf-8")
+    elif (drawn := path.read_text(encoding="utf-8")) != text:
         raise ConfigurationError(
-            f"{path.parent} holds loads that were drawn with {drawn}, asked for {asked}; take another folder"
+            f"{path.parent} holds loads that were drawn with {drawn}, asked for {text}; take another folder"
         )
 
 

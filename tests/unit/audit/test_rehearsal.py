@@ -1,9 +1,11 @@
 import json
 import shutil
+from dataclasses import asdict
 
 import pytest
 
 from benchmarks import drawn_loads
+from scrapray.audit import rehearsal
 from scrapray.audit.nightly import calibration_of
 from scrapray.audit.rehearsal import RehearsedLoad, calibrate_bundle, rehearse
 from scrapray.config import SegmentConfig
@@ -49,6 +51,11 @@ def test_a_folder_of_drawn_loads_is_not_taken_for_another(tmp_path):
     for change in ({"seed": 2}, {"frames_per_load": 3}, {"scene": tiny}):
         with pytest.raises(ConfigurationError, match=r"holds loads that were drawn with .* take another folder"):
             rehearse(tmp_path, "demo", num_loads=4, **{**rehearsed_before, **change})
+
+
+def test_a_folder_of_drawn_loads_is_known_again(tmp_path):
+    for _ in range(2):
+        rehearsal._keep_to(tmp_path / "drawn.json", seed=1, frames_per_load=2, scene=asdict(SceneSettings()))
 
 
 def test_the_benchmark_counts_verdicts_by_what_was_drawn(capsys):
