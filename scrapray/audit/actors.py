@@ -23,6 +23,7 @@ class Segment:
     def __init__(self, bundle_uri: str, card: BundleCard, config: AuditConfig, storage: Storage) -> None:
         bundle = _open_the_same(bundle_uri, card, storage)
         stride_px, on_gpu = config.segment.map_stride_px, config.resources.gpus_per_actor > 0
+        autocast = precision_of(config) == "bf16"
         self._segment_frames = FrameSegmenter(
             config=config,
             classes=classes_of(bundle.card, config.segment),
@@ -31,7 +32,7 @@ class Segment:
                 tiles_NHW3,
                 out_px=tiles_NHW3.shape[1] // stride_px,
                 device="cuda" if on_gpu else "cpu",
-                autocast=precision_of(config) == "bf16",
+                autocast=autocast,
             ),
         )
 

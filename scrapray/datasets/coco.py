@@ -89,12 +89,17 @@ def read_coco(
     """
     file = _parse(data, source)
     class_of = _classes_of_categories(file, classes, source)
-    _refuse_strange_ids(file, source)
     of_image: dict[_Id, list[_Annotation]] = defaultdict(list)
     for annotation in file.annotations:
         of_image[annotation.image_id].append(annotation)
     found = Annotations()
-    found.skipped.extend(_of_unknown_images(file, source))
+    found.skipped.extend(of_unknown := list(_of_unknown_images(file, source)))
+    if of_unknown and len(of_unknown) == len(file.annotations):
+        # Were they left out, all pictures of the file would count as clean.
+        raise SchemaError(
+            f"{source}: no annotation belongs to one of its {len(file.images)} images (image_id "
+            f"{file.annotations[0].image_id} is not among their ids); export images and annotations together"
+        )
     for picture, images in _matched(file.images, pictures, found.skipped):
         if len(sizes := {image.hw for image in images if image.hw}) > 1:
             detail = " and ".join(f"{width}x{height}" for height, width in sorted(sizes))
@@ -133,16 +138,6 @@ def _parse(data: bytes, source: str) -> _File:
                 "that gives new ids"
             )
     return file
-
-
-def _refuse_strange_ids(file: _File, source: str) -> None:
-    """Were the annotations of other pictures left out, all pictures of the file would count as clean."""
-    known = {image.id for image in file.images}
-    if file.annotations and all(annotation.image_id not in known for annotation in file.annotations):
-        raise SchemaError(
-            f"{source}: no annotation belongs to one of its {len(known)} images (image_id "
-            f"{file.annotations[0].image_id} is not among their ids); export images and annotations together"
-        )
 
 
 def _classes_of_categories(file: _File, classes: ClassNames, source: str) -> dict[_Id, str | None]:
