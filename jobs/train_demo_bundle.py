@@ -8,44 +8,64 @@ from its last checkpoint in the second folder; for longer training raise ``max_s
 """
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from scrapray.audit.rehearsal import adjust_bundle
 from scrapray.imagery.scenes import SceneSettings, draw_frames, draw_tiles
-from scrapray.segmenter.demo import DemoTraining, draw_test_tiles, measure_at_thresholds, train_demo_bundle
+from scrapray.segmenter.demo import DemoTraining, Phase, draw_test_tiles, measure_at_thresholds, train_demo_bundle
 from scrapray.segmenter.fit import FitConfig
 from scrapray.segmenter.losses import LossConfig
+from scrapray.segmenter.measure import cpu_is_made_for_bf16
 from scrapray.segmenter.model import SegmenterConfig
 from scrapray.segmenter.step import OptimConfig
 
+# Over all classes, dice drives so small a tower to call everything steel, and no gradient leads back.
+LOSS = LossConfig(dice_classes="present")
+
+
+def _fit(max_steps: int, batch_size: int, rate: float = 1.0) -> FitConfig:
+    """So many steps at so much of the first learning rates."""
+    optim = OptimConfig(lr_vision=3e-4 * rate, lr_prompt=5e-4 * rate, lr_msm=1e-3 * rate, warmup_steps=200)
+    return FitConfig(
+        batch_size=batch_size,
+        max_steps=max_steps,
+        checkpoint_every_steps=100,
+        autocast=cpu_is_made_for_bf16(),
+        loss=LOSS,
+        optim=optim,
+    )
+
+
+# Where most is learnt soonest: small tiles at a small input.
+SMALL = Phase(
+    fit=_fit(34_000, batch_size=8),
+    input_px=256,
+    tile_px=128,
+    wide_tile_px=256,
+    wide_only_steps=10_000,
+    mine_after_steps=(8_600, 12_500, 15_500, 21_000),
+)
+# A tile of 128 px shows no large thing whole; the same scale at a larger input does, and takes five times as long.
+LARGE = Phase(fit=_fit(1_000, batch_size=4, rate=0.3), input_px=512, tile_px=256, wide_tile_px=512)
+LARGE_SETTLED = replace(LARGE, fit=_fit(2_500, batch_size=4, rate=0.1), mine_after_steps=(0,), num_mined=512)
+
 DEMO = DemoTraining(
     segmenter=SegmenterConfig(
-        input_px=256,
         stages=(3, 4, 5, 6),
         dpam_from=None,
         prompt_depth=4,
         msm_hidden=64,
         gaussian_sigma_px=2.0,
     ),
-    fit=FitConfig(
-        batch_size=8,
-        max_steps=34_000,
-        checkpoint_every_steps=100,
-        autocast=True,
-        # Over all classes, dice drives so small a tower to call everything steel, and no gradient leads back.
-        loss=LossConfig(dice_classes="present"),
-        optim=OptimConfig(lr_vision=3e-4, lr_prompt=5e-4, lr_msm=1e-3, warmup_steps=200),
-    ),
-    tile_px=128,
-    wide_tile_px=256,
-    first_steps=10_000,
+    phases=(SMALL, LARGE, LARGE_SETTLED),
     drawn_px=512,
     num_training=3_584,
-    num_test=768,
-    mine_after_steps=(8_600, 12_500, 15_500, 21_000),
+    test_px=512,
+    num_test=384,
 )
-DRAW = partial(draw_tiles, cell_px=DEMO.wide_tile_px)
+DRAW = partial(draw_tiles, cell_px=256)
 DRAW_FRAMES = partial(draw_frames, settings=SceneSettings(num_frames=2))
 
 if __name__ == "__main__":

@@ -285,16 +285,20 @@ def load_bundle(folder: Path, expected_classes: Sequence[str] | None = None) -> 
     return Bundle(card, model)
 
 
-def load_for_training(folder: Path, *, model: str, weights: str | Path | None) -> Segmenter:
+def load_for_training(
+    folder: Path, *, model: str, weights: str | Path | None, input_px: int | None = None
+) -> Segmenter:
     """Load a bundle to train it further, with the text tower of the CLIP that it began from.
 
     Args:
         folder: Of the bundle.
         model: The CLIP, as for ``build_clip``.
         weights: Its weights, as for ``build_clip``.
+        input_px: Side of the square that the tower is to see from now on; that of the card if left out.
 
     Raises:
         ModelError: The bundle cannot be loaded, or the CLIP is not the one that it began from.
+        ConfigurationError: The size is not a multiple of the tower's patch size.
     """
     card = read_card(folder)
     clip, clip_config = build_clip(model, weights)
@@ -306,6 +310,8 @@ def load_for_training(folder: Path, *, model: str, weights: str | Path | None) -
     segmenter.refresh_text()
     if not torch.allclose(stored_CE, segmenter.class_text_CE, atol=_TEXT_TOLERANCE):
         raise ModelError(f"{folder}: the weights {weights} do not give the bundle's text features; use the original")
+    if input_px is not None:
+        segmenter.see_at(input_px)
     return segmenter
 
 

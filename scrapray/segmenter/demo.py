@@ -23,12 +23,12 @@ from scrapray.imagery.augmentation import AugmentConfig, augment
 from scrapray.imagery.components import EIGHT_CONNECTED, Component, find_components
 from scrapray.imagery.tiling import blend_tiles
 from scrapray.labels import SCRAP_CONTAMINANTS
-from scrapray.segmenter.bundle import CARD, BundleCard, load_bundle, save_bundle, write_card
+from scrapray.segmenter.bundle import CARD, BundleCard, load_bundle, load_for_training, save_bundle, write_card
 from scrapray.segmenter.checkpoint import steps_done
 from scrapray.segmenter.drawn_tiles import Tiles, TileSource, keep_tiles
 from scrapray.segmenter.fit import FitConfig, FitProgress, TilePair, fit
 from scrapray.segmenter.losses import tiles_per_class
-from scrapray.segmenter.measure import STRIDE_PX, Figures, score_tiles
+from scrapray.segmenter.measure import STRIDE_PX, Figures, cpu_is_made_for_bf16, score_tiles
 from scrapray.segmenter.mining import MIN_AREA_PX, mined_windows
 from scrapray.segmenter.model import Segmenter, SegmenterConfig, build_segmenter
 
@@ -37,7 +37,7 @@ OBJECT_BANDS_PX = (15, 30, 60, 120)
 
 _OVERLAP_PX = 32
 _TEST_SEED = 2_000_000
-_MINING_SEEDS = range(1_000_000, _TEST_SEED, 100_000)
+_MINING_SEEDS = range(1_000_000, _TEST_SEED, 10_000)
 _NAMES = tuple(contaminant.name for contaminant in SCRAP_CONTAMINANTS)
 
 FrameSource = Callable[[int], Iterator[TilePair]]
@@ -45,44 +45,59 @@ FrameSource = Callable[[int], Iterator[TilePair]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DemoTraining:
-    """How the demo bundle is made.
+class Phase:
+    """Part of the training: from the averaged weights of the phase before, or from the CLIP, to a bundle of its own.
 
     Attributes:
-        segmenter: What is built around the CLIP.
-        fit: Length and learning rates of the finetuning.
-        tile_px: Side of the close tiles that the segmenter sees; all are resized to its input.
+        fit: Length and learning rates.
+        input_px: Side of the segmenter's input, to which all tiles are resized.
+        tile_px: Side of the close tiles.
         wide_tile_px: Side of the wide ones.
-        first_steps: Steps with wide tiles only, which show more scrap in the same time.
+        wide_only_steps: First steps, with wide tiles only, which show more scrap in the same time.
         wide_share: Share of steps with wide tiles among the later ones.
         aimed_share: Share of tiles in the later steps that are cut around a contaminant, if the picture has one. Of
             close tiles few show one otherwise.
-        drawn_px: Side of the pictures drawn for training, from which tiles are cut at any place.
-        num_training: Pictures to train on, again and again, each time varied.
-        num_test: Tiles on which the figures of the card are taken.
         mine_after_steps: After each of these steps, windows of whole frames on which the segmenter is wrong join the
-            training, see ``mining``.
+            phase, see ``mining``; 0 is before its first step.
         num_mined: Windows that join each time.
         num_false_alarms: Of them, those around false alarms, per frame.
-        mined_share: Share of these windows in the training from then on.
-        seed: Of the training tiles; those of the test and of mined frames have their own.
-        workers: Processes that draw.
+        mined_share: Share of these windows from then on.
     """
 
-    segmenter: SegmenterConfig
     fit: FitConfig
+    input_px: int
     tile_px: int
-    drawn_px: int
-    num_training: int
-    num_test: int
     wide_tile_px: int
-    first_steps: int
+    wide_only_steps: int = 0
     wide_share: float = 0.25
     aimed_share: float = 0.5
     mine_after_steps: tuple[int, ...] = ()
     num_mined: int = 1_024
     num_false_alarms: int = 12
     mined_share: float = 0.4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoTraining:
+    """How the demo bundle is made.
+
+    Attributes:
+        segmenter: What is built around the CLIP; each phase sets its own input size.
+        phases: One after the other.
+        drawn_px: Side of the pictures drawn for training, from which tiles are cut at any place.
+        num_training: Pictures to train on, again and again, each time varied.
+        test_px: Side of the test pictures.
+        num_test: Test pictures, on which the figures of the card are taken.
+        seed: Of the training pictures; those of the test and of mined frames have their own.
+        workers: Processes that draw.
+    """
+
+    segmenter: SegmenterConfig
+    phases: tuple[Phase, ...]
+    drawn_px: int
+    num_training: int
+    test_px: int
+    num_test: int
     seed: int = 0
     workers: int = 2
 
@@ -100,7 +115,8 @@ def train_demo_bundle(
 
     Args:
         clip_dir: The CLIP to begin from, as ``tower.save_clip`` writes it.
-        run_dir: Takes tiles and checkpoint; with the same folder, training goes on where it stopped.
+        run_dir: Takes pictures, and ``phase-<n>`` with checkpoint and bundle of each phase; with the same folder,
+            training goes on where it stopped, and a phase whose bundle is there is done.
         bundle_dir: Takes the bundle.
         demo: How to make it.
         source: Draws tiles.
@@ -118,52 +134,122 @@ def train_demo_bundle(
     )
     test = draw_test_tiles(run_dir, demo, source, report)
     model, weights = str(clip_dir / "model.json"), clip_dir / "weights.safetensors"
-    segmenter = build_segmenter(demo.segmenter, SCRAP_CONTAMINANTS, model=model, weights=weights, seed=demo.seed)
-    checkpoint = run_dir / "checkpoint.pt"
-    mined: list[Tiles] = []
-    assert demo.fit.max_steps is not None, "a training in pieces ends somewhere"
-    ends = sorted({0, demo.first_steps, *demo.mine_after_steps, demo.fit.max_steps})
-    for start, end in itertools.pairwise(ends):
-        done = steps_done(checkpoint)
-        shown = varied_tiles(training, mined, demo, start)
-        steps = fit(
-            segmenter,
-            varied_tiles(training, mined, demo, max(start, done)),
-            replace(
-                demo.fit,
-                max_steps=end,
-                loss_px=(demo.wide_tile_px if start < demo.first_steps else demo.tile_px) // STRIDE_PX,
-            ),
-            tiles_per_class=count_per_class(itertools.islice(shown, len(training))) if done < end else None,
-            checkpoint=checkpoint,
-            watch=lambda progress, _: report(progress_line(progress)),
-        )
-        if end in demo.mine_after_steps:
-            mined.append(_mine(run_dir, len(mined), segmenter, demo, frames, report))
-    frozen = frozen_segmenter(demo.segmenter, model, weights)
-    sides_px = (demo.tile_px, demo.wide_tile_px)
+    done_dirs: list[Path] = []
+    for number, phase in enumerate(demo.phases, start=1):
+        report(f"phase {number} of {len(demo.phases)}: {phase.fit.max_steps} steps at {phase.input_px} px")
+        run = _PhaseRun(number, phase, demo, run_dir, training, frames, report)
+        if not run.is_done:
+            if done_dirs:
+                segmenter = load_for_training(done_dirs[-1], model=model, weights=weights, input_px=phase.input_px)
+            else:
+                config = replace(demo.segmenter, input_px=phase.input_px)
+                segmenter = build_segmenter(config, SCRAP_CONTAMINANTS, model=model, weights=weights, seed=demo.seed)
+            run.train(segmenter)
+        done_dirs.append(run.bundle_dir)
+    last, finetuned = demo.phases[-1], load_bundle(done_dirs[-1]).model
+    frozen = frozen_segmenter(finetuned.config, model, weights)
+    sides_px = (last.tile_px, last.wide_tile_px)
     return save_bundle(
         bundle_dir,
-        segmenter,
+        finetuned,
         name="demo",
         version="1",
-        tile_px=demo.tile_px,
-        wide_tile_px=demo.wide_tile_px,
+        tile_px=last.tile_px,
+        wide_tile_px=last.wide_tile_px,
         trained_on={
             "what": "drawn scrap only: it knows nothing of real scrap",
             "start": "miniature-clip",
-            "steps": steps,
-            "steps_with_wide_tiles_only": demo.first_steps,
-            "mined_after_steps": demo.mine_after_steps,
-            "pictures": [len(training), *map(len, mined)],
-            "settings": asdict(demo.fit),
+            "pictures": len(training),
+            "phases": [asdict(phase) for phase in demo.phases],
         },
         metrics={
-            "measured_on": f"{len(test)} drawn tiles with seeds never used in training, every {STRIDE_PX} px",
-            "finetuned": measure(score_all(segmenter, test, sides_px), test),
+            "measured_on": f"{len(test)} drawn pictures of {demo.test_px} px with seeds never used in training, every "
+            f"{STRIDE_PX} px",
+            "finetuned": measure(score_all(finetuned, test, sides_px), test),
             "frozen_clip": measure(score_all(frozen, test, sides_px), test),
         },
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _PhaseRun:
+    """One phase under way, in a folder of its own."""
+
+    number: int
+    phase: Phase
+    demo: DemoTraining
+    run_dir: Path
+    training: Tiles
+    frames: FrameSource
+    report: Callable[[str], None]
+
+    @property
+    def folder(self) -> Path:
+        return self.run_dir / f"phase-{self.number}"
+
+    @property
+    def bundle_dir(self) -> Path:
+        return self.folder / "bundle"
+
+    @property
+    def is_done(self) -> bool:
+        return (self.bundle_dir / CARD).exists()
+
+    def train(self, segmenter: Segmenter) -> None:
+        """Train in pieces, between which windows are mined, and save the bundle."""
+        phase, checkpoint = self.phase, self.folder / "checkpoint.pt"
+        assert phase.fit.max_steps is not None, "a training in pieces ends somewhere"
+        mined: list[Tiles] = []
+        seed = (self.demo.seed, self.number)
+        for start, end in itertools.pairwise(
+            sorted({0, phase.wide_only_steps, *phase.mine_after_steps, phase.fit.max_steps})
+        ):
+            done = steps_done(checkpoint)
+            if start in phase.mine_after_steps:
+                mined.append(self._mine(len(mined) + 1, segmenter.eval()))
+            shown = varied_tiles(self.training, mined, phase, seed, start)
+            fit(
+                segmenter,
+                varied_tiles(self.training, mined, phase, seed, max(start, done)),
+                replace(
+                    phase.fit,
+                    max_steps=end,
+                    loss_px=(phase.wide_tile_px if start < phase.wide_only_steps else phase.tile_px) // STRIDE_PX,
+                ),
+                tiles_per_class=count_per_class(itertools.islice(shown, len(self.training))) if done < end else None,
+                checkpoint=checkpoint,
+                watch=lambda progress, _: self.report(progress_line(progress)),
+            )
+        self._save(self.bundle_dir, segmenter, f"phase-{self.number}", phase.tile_px)
+
+    def _mine(self, number: int, segmenter: Segmenter) -> Tiles:
+        """Windows on which the segmenter is wrong; begun and cut off, they stay those of the segmenter of that time."""
+        phase, demo = self.phase, self.demo
+        folder = self.folder / f"mined-{number}"
+        if not (folder / "bundle" / CARD).exists():
+            knows_wide_only = phase.mine_after_steps[number - 1] < phase.wide_only_steps
+            self._save(folder / "bundle", segmenter, folder.name, None if knows_wide_only else phase.tile_px)
+        return keep_tiles(
+            folder,
+            phase.num_mined,
+            demo.drawn_px,
+            demo.seed + _MINING_SEEDS[10 * (self.number - 1) + number - 1],
+            partial(_mined_tiles, folder / "bundle", self.frames, phase.num_false_alarms),
+            workers=demo.workers,
+            report=self.report,
+        )
+
+    def _save(self, folder: Path, segmenter: Segmenter, version: str, tile_px: int | None) -> None:
+        """A bundle for tiles of this side and wide ones, or for wide ones only."""
+        wide_px = self.phase.wide_tile_px
+        save_bundle(
+            folder,
+            segmenter,
+            name="demo",
+            version=version,
+            tile_px=tile_px or wide_px,
+            wide_tile_px=wide_px if tile_px else None,
+        )
 
 
 def measure_at_thresholds(bundle_dir: Path, test: Tiles) -> BundleCard:
@@ -178,45 +264,13 @@ def measure_at_thresholds(bundle_dir: Path, test: Tiles) -> BundleCard:
 def draw_test_tiles(
     run_dir: Path, demo: DemoTraining, source: TileSource, report: Callable[[str], None] = lambda line: None
 ) -> Tiles:
-    """The tiles on which the figures of the card are taken."""
+    """The pictures on which the figures of the card are taken."""
     return keep_tiles(
         run_dir / "test",
         demo.num_test,
-        demo.wide_tile_px,
+        demo.test_px,
         demo.seed + _TEST_SEED,
         source,
-        workers=demo.workers,
-        report=report,
-    )
-
-
-def _mine(
-    run_dir: Path,
-    num_before: int,
-    segmenter: Segmenter,
-    demo: DemoTraining,
-    frames: FrameSource,
-    report: Callable[[str], None],
-) -> Tiles:
-    """Windows on which the segmenter is wrong; begun and cut off, they stay those of the segmenter of that time."""
-    folder = run_dir / f"mined-{num_before + 1}"
-    bundle_dir = folder / "bundle"
-    if not (bundle_dir / CARD).exists():
-        knows_wide_only = demo.mine_after_steps[num_before] < demo.first_steps
-        save_bundle(
-            bundle_dir,
-            segmenter,
-            name="demo",
-            version=folder.name,
-            tile_px=demo.wide_tile_px if knows_wide_only else demo.tile_px,
-            wide_tile_px=None if knows_wide_only else demo.wide_tile_px,
-        )
-    return keep_tiles(
-        folder,
-        demo.num_mined,
-        demo.drawn_px,
-        demo.seed + _MINING_SEEDS[num_before],
-        partial(_mined_tiles, bundle_dir, frames, demo.num_false_alarms),
         workers=demo.workers,
         report=report,
     )
@@ -228,24 +282,27 @@ def _mined_tiles(
     return mined_windows(load_bundle(bundle_dir), frames(seed), side_px, num_false_alarms)
 
 
-def varied_tiles(drawn: Tiles, mined: Sequence[Tiles], demo: DemoTraining, first_step: int = 0) -> Iterator[TilePair]:
+def varied_tiles(
+    drawn: Tiles, mined: Sequence[Tiles], phase: Phase, seed: Sequence[int], first_step: int = 0
+) -> Iterator[TilePair]:
     """Tiles without end, from drawn and mined pictures in random order: each from another place, turned, mirrored and
     in another light. Without all this a few thousand pictures are soon known by heart. Tiles of one step are of one
     size. Another first step gives another order.
     """
-    rng = np.random.default_rng((demo.seed, first_step))
+    rng = np.random.default_rng((*seed, first_step))
     pools = [_in_random_order(rng, pictures) for pictures in (drawn, *mined)]
-    mined_share = demo.mined_share if mined else 0.0
+    mined_share = phase.mined_share if mined else 0.0
     shares = [1 - mined_share, *(mined_share / len(mined) for _ in mined)]
-    has_close_ones = first_step >= demo.first_steps
+    has_close_ones = first_step >= phase.wide_only_steps
     while True:
-        side_px = demo.tile_px if has_close_ones and rng.random() >= demo.wide_share else demo.wide_tile_px
-        for pool in rng.choice(len(pools), size=demo.fit.batch_size, p=shares):
+        side_px = phase.tile_px if has_close_ones and rng.random() >= phase.wide_share else phase.wide_tile_px
+        for pool in rng.choice(len(pools), size=phase.fit.batch_size, p=shares):
             image_HW3, class_HW = next(pools[pool])
             if pool > 0:  # what was mined is in the middle
-                middle = (slice(max(demo.drawn_px // 2 - side_px, 0), demo.drawn_px // 2 + side_px),) * 2
+                centre_px = len(class_HW) // 2
+                middle = (slice(max(centre_px - side_px, 0), centre_px + side_px),) * 2
                 image_HW3, class_HW = image_HW3[middle], class_HW[middle]
-            top, left = _place(rng, class_HW, side_px, has_close_ones and rng.random() < demo.aimed_share)
+            top, left = _place(rng, class_HW, side_px, has_close_ones and rng.random() < phase.aimed_share)
             here = np.s_[top : top + side_px, left : left + side_px]
             turns = int(rng.integers(4))
             image_HW3, class_HW = (np.rot90(array[here], turns) for array in (image_HW3, class_HW))
@@ -300,7 +357,7 @@ def score_all(segmenter: Segmenter, pictures: Tiles, tile_sides_px: Sequence[int
     """Scores of any contaminant and of each one, (N, 1 + K, h, w), of pictures cut into tiles of these sides."""
     blend = partial(
         blend_tiles,
-        score_tiles=partial(score_tiles, segmenter),
+        score_tiles=partial(score_tiles, segmenter, autocast=cpu_is_made_for_bf16()),
         sides_px=tile_sides_px,
         overlap_px=_OVERLAP_PX,
         stride_px=STRIDE_PX,

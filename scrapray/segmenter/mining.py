@@ -18,7 +18,7 @@ from scrapray.imagery.components import EIGHT_CONNECTED
 from scrapray.imagery.tiling import blend_tiles
 from scrapray.segmenter.bundle import Bundle
 from scrapray.segmenter.fit import TilePair
-from scrapray.segmenter.measure import STRIDE_PX
+from scrapray.segmenter.measure import STRIDE_PX, cpu_is_made_for_bf16
 
 MIN_AREA_PX = 100
 """Smaller pieces of a contaminant are not looked for."""
@@ -54,7 +54,7 @@ def _score(bundle: Bundle, image_HW3: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The highest score of any contaminant in each cell of a frame, (h, w)."""
 
     def score_tiles(tiles_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return bundle.score_tiles(tiles_NHW3, tiles_NHW3.shape[1] // STRIDE_PX, autocast=True)
+        return bundle.score_tiles(tiles_NHW3, tiles_NHW3.shape[1] // STRIDE_PX, autocast=cpu_is_made_for_bf16())
 
     map_Khw = blend_tiles(image_HW3, score_tiles, sides_px=bundle.card.tile_sides_px, overlap_px=0, stride_px=STRIDE_PX)
     highest_hw: NDArray[np.float32] = map_Khw.max(axis=0)

@@ -6,7 +6,7 @@ width, H x W pixels of a map. Tiles are square; maps come out at any size asked 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self, get_args
 
@@ -190,6 +190,11 @@ class Segmenter(nn.Module):
         if not mode:
             self.refresh_text()
         return self
+
+    def see_at(self, input_px: int) -> None:
+        """Take tiles of another size from now on, see ``set_input_size``; before an optimizer holds its parameters."""
+        set_input_size(self.visual, input_px)
+        self.config = replace(self.config, input_px=input_px)
 
     @torch.no_grad()
     def refresh_text(self) -> None:

@@ -244,8 +244,8 @@ def project_heads(block: ResidualAttentionBlock, tokens_NTD: Tensor) -> tuple[Te
 
 def attend(block: ResidualAttentionBlock, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """What a block's attention adds to its tokens: (N, T, D)."""
-    if query.is_cpu and query.requires_grad:
-        # torch's fused attention for CPUs is slow backwards in bf16, see benchmarks/tower_blocks.py.
+    if query.is_cpu and query.requires_grad and query.dtype == torch.bfloat16:
+        # torch's fused attention for CPUs is slow backwards in bf16 (not in fp32), see benchmarks/tower_blocks.py.
         mixed_NHTd = (query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)).softmax(dim=-1) @ value
     else:
         mixed_NHTd = F.scaled_dot_product_attention(query, key, value)

@@ -1,4 +1,5 @@
 import itertools
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -14,6 +15,7 @@ from scrapray.labels import CONTAMINANT_PROMPT, SCRAP_CONTAMINANTS, STEEL_PROMPT
 from scrapray.segmenter.bundle import load_bundle
 from scrapray.segmenter.demo import (
     DemoTraining,
+    Phase,
     count_per_class,
     draw_test_tiles,
     frozen_segmenter,
@@ -26,6 +28,7 @@ from scrapray.segmenter.drawn_tiles import Tiles, keep_tiles
 from scrapray.segmenter.fit import FitConfig, TilePair
 from scrapray.segmenter.measure import STRIDE_PX
 from scrapray.segmenter.model import SegmenterConfig
+from scrapray.segmenter.step import OptimConfig
 from scrapray.segmenter.tower import ClipConfig, build_clip, new_clip, save_clip
 from tests.unit.segmenter.test_drawn_tiles import some_tiles, squares
 
@@ -40,16 +43,8 @@ SETTINGS = SegmenterConfig(
 )
 
 
-DEMO = DemoTraining(
-    segmenter=SETTINGS,
-    fit=FitConfig(batch_size=4, loss_px=16, max_steps=3, report_every_steps=1),
-    tile_px=48,
-    wide_tile_px=48,
-    first_steps=0,
-    drawn_px=64,
-    num_training=96,
-    num_test=16,
-)
+PHASE = Phase(fit=FitConfig(batch_size=4, max_steps=3, report_every_steps=1), input_px=32, tile_px=48, wide_tile_px=48)
+DEMO = DemoTraining(segmenter=SETTINGS, phases=(PHASE,), drawn_px=64, num_training=96, test_px=48, num_test=16)
 GREY = np.full((64, 64, 3), 128, np.uint8), np.zeros((64, 64), np.uint8)
 
 
@@ -72,7 +67,7 @@ def clip_dir(tmp_path: Path) -> Path:
 
 def test_pictures_and_classes_are_varied_together(tmp_path: Path) -> None:
     tiles = some_tiles(tmp_path)
-    stream = varied_tiles(tiles, [], DEMO)
+    stream = varied_tiles(tiles, [], PHASE, (0,))
     for _ in range(2 * len(tiles)):
         image_HW3, class_HW = next(stream)
         assert (image_HW3.shape, class_HW.shape) == ((48, 48, 3), (48, 48))
@@ -82,15 +77,15 @@ def test_pictures_and_classes_are_varied_together(tmp_path: Path) -> None:
 
 
 def test_the_first_tiles_are_wide_and_later_ones_close_too_and_aimed_at_contaminants(tmp_path: Path) -> None:
-    demo = replace(DEMO, tile_px=8, wide_tile_px=48, first_steps=2, aimed_share=1.0)
+    phase = replace(PHASE, tile_px=8, wide_tile_px=48, wide_only_steps=2, aimed_share=1.0)
     tiles = some_tiles(tmp_path)
-    wide = varied_tiles(tiles, [], demo, 1)
+    wide = varied_tiles(tiles, [], phase, (0,), 1)
     assert {next(wide)[0].shape for _ in range(50)} == {(48, 48, 3)}
-    later = varied_tiles(tiles, [], demo, 2)
-    steps = [[next(later)[1] for _ in range(demo.fit.batch_size)] for _ in range(400)]
+    later = varied_tiles(tiles, [], phase, (0,), 2)
+    steps = [[next(later)[1] for _ in range(phase.fit.batch_size)] for _ in range(400)]
     assert all(len({class_HW.shape for class_HW in step}) == 1 for step in steps)
     close = [class_HW for step in steps for class_HW in step if len(class_HW) == 8]
-    assert len(close) / (400 * demo.fit.batch_size) == pytest.approx(1 - demo.wide_share, abs=0.08)
+    assert len(close) / (400 * phase.fit.batch_size) == pytest.approx(1 - phase.wide_share, abs=0.08)
     with_something = sum(tiles[place][1].any() for place in range(len(tiles))) / len(tiles)
     assert np.mean([class_HW.any() for class_HW in close]) == pytest.approx(with_something, abs=0.05)
 
@@ -99,20 +94,20 @@ def test_of_a_mined_picture_the_middle_is_shown(tmp_path: Path) -> None:
     image_HW3, class_HW = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
     image_HW3[24:40, 24:40] = 255
     mined = keep_tiles(tmp_path, 4, 64, 0, lambda seed, side_px: itertools.repeat((image_HW3, class_HW)))
-    stream = varied_tiles(mined, [mined], replace(DEMO, tile_px=16, mined_share=1.0))
+    stream = varied_tiles(mined, [mined], replace(PHASE, tile_px=16, mined_share=1.0), (0,))
     assert all(next(stream)[0].any() for _ in range(100))
 
 
 def test_mined_pictures_are_met_as_often_as_asked_for(tmp_path: Path) -> None:
     grey = keep_tiles(tmp_path, 4, 64, 0, lambda seed, side_px: itertools.repeat(GREY))
-    stream = varied_tiles(some_tiles(tmp_path), [grey, grey], DEMO)
+    stream = varied_tiles(some_tiles(tmp_path), [grey, grey], PHASE, (0,))
     met = sum(not np.ptp(next(stream)[0], axis=(0, 1)).any() for _ in range(1_000))
-    assert met == pytest.approx(1_000 * DEMO.mined_share, abs=60)
+    assert met == pytest.approx(1_000 * PHASE.mined_share, abs=60)
 
 
 def test_classes_are_counted_by_the_tiles_that_training_shows(tmp_path: Path) -> None:
-    tiles, demo = some_tiles(tmp_path, 128), replace(DEMO, tile_px=16, wide_tile_px=16, aimed_share=0.0)
-    shown = list(itertools.islice(varied_tiles(tiles, [], demo), 400))
+    tiles, phase = some_tiles(tmp_path, 128), replace(PHASE, tile_px=16, wide_tile_px=16, aimed_share=0.0)
+    shown = list(itertools.islice(varied_tiles(tiles, [], phase, (0,)), 400))
     kinds = [set(np.unique(class_HW[::STRIDE_PX, ::STRIDE_PX])) for _, class_HW in shown]
     counts = count_per_class(shown)
     assert counts == [sum(kind == {0} for kind in kinds), *(sum(k in kind for kind in kinds) for k in (1, 2, 3))]
@@ -121,12 +116,42 @@ def test_classes_are_counted_by_the_tiles_that_training_shows(tmp_path: Path) ->
 
 
 def test_a_mining_that_was_killed_while_it_wrote_its_bundle_goes_on(tmp_path: Path, clip_dir: Path) -> None:
-    demo = replace(
-        DEMO, wide_tile_px=64, drawn_px=96, mine_after_steps=(1,), num_mined=8, num_false_alarms=2, workers=1
-    )
-    (tmp_path / "run" / "mined-1" / "bundle").mkdir(parents=True)
+    phase = replace(PHASE, wide_tile_px=64, mine_after_steps=(1,), num_mined=8, num_false_alarms=2)
+    demo = replace(DEMO, phases=(phase,), drawn_px=96, test_px=64, workers=1)
+    (tmp_path / "run" / "phase-1" / "mined-1" / "bundle").mkdir(parents=True)
     train_demo_bundle(clip_dir, tmp_path / "run", tmp_path / "demo", demo, squares, frames_of_squares)
-    assert load_bundle(tmp_path / "run" / "mined-1" / "bundle").card.version == "mined-1"
+    assert load_bundle(tmp_path / "run" / "phase-1" / "mined-1" / "bundle").card.version == "mined-1"
+
+
+def test_a_phase_goes_on_from_the_bundle_of_the_one_before(tmp_path: Path, clip_dir: Path) -> None:
+    first = replace(PHASE, wide_tile_px=64)
+    still = replace(first, fit=replace(PHASE.fit, max_steps=1, optim=OptimConfig(warmup_steps=1_000_000)))
+    larger = replace(still, input_px=64, tile_px=64, wide_tile_px=96, mine_after_steps=(0,), num_mined=8)
+    demo = replace(DEMO, phases=(first, larger), drawn_px=96, test_px=96, workers=1)
+    lines: list[str] = []
+    card = train_demo_bundle(
+        clip_dir, tmp_path / "run", tmp_path / "demo", demo, squares, frames_of_squares, lines.append
+    )
+    small, large = (load_bundle(tmp_path / folder) for folder in ("run/phase-1/bundle", "demo"))
+    assert (small.card.input_px, card.input_px, card.tile_sides_px) == (32, 64, (64, 96))
+    before, after = small.model.state(), large.model.state()
+    for name in before.keys() - {"visual.positional_embedding"}:
+        torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-3)
+    assert lines.index("mined-1: 8 of 8 pictures drawn") < lines.index(next(x for x in lines if "at 64 px" in x)) + 2
+
+
+def test_a_phase_whose_bundle_is_there_is_done(tmp_path: Path, clip_dir: Path) -> None:
+    first = replace(PHASE, wide_tile_px=64)
+    last = replace(first, fit=replace(PHASE.fit, max_steps=1))
+    demo = replace(DEMO, phases=(first, last), test_px=64, workers=1)
+    train_demo_bundle(clip_dir, tmp_path / "run", tmp_path / "demo", demo, squares, frames_of_squares)
+    other = tmp_path / "other"
+    shutil.copytree(tmp_path / "run" / "phase-1" / "bundle", other / "phase-1" / "bundle")
+    lines: list[str] = []
+    train_demo_bundle(clip_dir, other, tmp_path / "demo-2", demo, squares, frames_of_squares, lines.append)
+    assert sum(line.startswith("step") for line in lines) == 1
+    at_once, in_pieces = (load_bundle(tmp_path / name).card.weights_sha256 for name in ("demo", "demo-2"))
+    assert at_once == in_pieces
 
 
 def test_a_perfect_map_has_perfect_figures(tmp_path: Path) -> None:
@@ -156,23 +181,17 @@ def test_the_frozen_segmenter_reads_plain_sentences(clip_dir: Path) -> None:
 
 
 def test_from_tiles_to_a_bundle_in_pieces(tmp_path: Path, clip_dir: Path) -> None:
-    demo = replace(
-        DEMO,
-        wide_tile_px=64,
-        first_steps=1,
-        drawn_px=96,
-        num_training=96,
-        mine_after_steps=(2,),
-        num_mined=8,
-        num_false_alarms=2,
-        workers=1,
-    )
+    phase = replace(PHASE, wide_tile_px=64, wide_only_steps=1, mine_after_steps=(2,), num_mined=8, num_false_alarms=2)
+    demo = replace(DEMO, phases=(phase,), drawn_px=96, test_px=64, workers=1)
     lines: list[str] = []
     made = partial(train_demo_bundle, clip_dir, tmp_path / "run", tmp_path / "bundle", demo, squares, frames_of_squares)
     made(lines.append)
     card = made(lines.append)
     bundle = load_bundle(tmp_path / "bundle")
-    assert (bundle.card.weights_sha256, bundle.card.trained_on["steps"]) == (card.weights_sha256, 3)
+    assert (bundle.card.weights_sha256, bundle.card.trained_on["phases"][0]["fit"]["max_steps"]) == (
+        card.weights_sha256,
+        3,
+    )
     assert card.metrics["frozen_clip"]["pixels"]["any"]["prevalence"] > 0
     assert sum(line.startswith("step") for line in lines) == 3
     assert "training: 96 of 96 pictures drawn" in lines
@@ -181,7 +200,7 @@ def test_from_tiles_to_a_bundle_in_pieces(tmp_path: Path, clip_dir: Path) -> Non
         == lines.index(next(line for line in lines if "step 2 " in line)) + 1
     )
     assert bundle.score_tiles(np.zeros((1, 48, 48, 3), np.uint8), 12).shape == (1, 3, 12, 12)
-    assert bundle.card.tile_px == load_bundle(tmp_path / "run" / "mined-1" / "bundle").card.tile_px == 48
+    assert bundle.card.tile_px == load_bundle(tmp_path / "run" / "phase-1" / "mined-1" / "bundle").card.tile_px == 48
 
     test = draw_test_tiles(tmp_path / "run", demo, squares)
     measure_at_thresholds(tmp_path / "bundle", test)
