@@ -286,8 +286,9 @@ class VerdictRule:
     """``[[verdict.rules]]``: a verdict for loads that meet all the conditions given.
 
     Conditions on a contaminant (one class must meet all of them): ``min_severity``, ``class_name``, ``min_count``
-    (robust count; 1 unless said otherwise, 0 lets a single frame speak), ``min_score``. Conditions on the load:
-    ``min_contamination_frac``, ``max_coverage_frac``, ``max_used_frames``.
+    (robust count; 1 unless said otherwise, 0 lets a single frame speak), ``min_score``, ``min_certainty`` (how far the
+    best score lies on the way from the threshold to 1). Conditions on the load: ``min_contamination_frac``,
+    ``max_coverage_frac``, ``max_used_frames``.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -298,6 +299,7 @@ class VerdictRule:
     class_name: str | None = None
     min_count: int | None = None
     min_score: float | None = None
+    min_certainty: float | None = None
     min_contamination_frac: float | None = None
     max_coverage_frac: float | None = None
     max_used_frames: int | None = None
@@ -309,7 +311,7 @@ class VerdictRule:
             self.asks_for_a_contaminant or any(value is not None for value in conditions),
             f"rule {self.name!r} has no condition; without one it would fire for every load",
         )
-        for name in ("min_score", "min_contamination_frac", "max_coverage_frac"):
+        for name in ("min_score", "min_certainty", "min_contamination_frac", "max_coverage_frac"):
             value = getattr(self, name)
             require(value is None or 0 <= value <= 1, f"rule {self.name!r}: {name} is {value}, must be 0 to 1")
         require(
@@ -323,13 +325,18 @@ class VerdictRule:
     @property
     def asks_for_a_contaminant(self) -> bool:
         """Whether a condition looks at single classes."""
-        return any(value is not None for value in (self.min_severity, self.class_name, self.min_count, self.min_score))
+        conditions = (self.min_severity, self.class_name, self.min_count, self.min_score, self.min_certainty)
+        return any(value is not None for value in conditions)
 
+
+SURE_CERTAINTY = 0.35
+"""Certainty from which the rules that ship let a single frame speak."""
 
 DEFAULT_RULES = (
     VerdictRule(name="highest_severity", verdict="reject", min_severity=MAX_SEVERITY),
     VerdictRule(name="several_severe", verdict="reject", min_severity=2, min_count=3),
     VerdictRule(name="contaminant", verdict="review", min_severity=1),
+    VerdictRule(name="sure_glimpse", verdict="review", min_severity=1, min_count=0, min_certainty=SURE_CERTAINTY),
     VerdictRule(name="contamination", verdict="review", min_contamination_frac=0.001),
     VerdictRule(name="few_frames", verdict="review", max_used_frames=1),
     VerdictRule(name="low_coverage", verdict="review", max_coverage_frac=0.5),

@@ -10,7 +10,7 @@ origin at the top left. Fractions are shares from 0 to 1, never percentages.
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _UTC = pa.timestamp("us", tz="UTC")
 
@@ -138,8 +138,10 @@ CLASS_OF_LOAD = pa.struct(
         _required("area_frac", pa.float64()),
         _required("count", pa.int32()),
         _required("max_score", pa.float32()),
+        _required("certainty", pa.float32()),
     ]
 )
+"""A contaminant on a load. ``certainty`` says how far ``max_score`` lies on the way from the class's threshold to 1."""
 
 _CONTAMINATION = [
     pa.field("coverage_frac", pa.float64()),

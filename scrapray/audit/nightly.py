@@ -159,6 +159,7 @@ def reading_of(card: BundleCard, config: AuditConfig) -> Reading:
     check_rules(config.verdict.rules, classes.names)
     return Reading(
         severities=dict(zip(classes.names, classes.severities, strict=True)),
+        thresholds=dict(zip(classes.names, classes.thresholds, strict=True)),
         rules=config.verdict.rules,
         blind_area_px=config.segment.min_area_px,
         calibration=calibration_of(card, config.segment),

@@ -112,16 +112,18 @@ class LoadStatistics:
             return shown[0] if shown else 0
         return shown[1] if len(shown) >= 2 else 0
 
-    def summary_of(self, class_name: str, severity: int) -> ClassOfLoad:
-        """One contaminant over the whole load."""
+    def summary_of(self, class_name: str, severity: int, threshold: float) -> ClassOfLoad:
+        """One contaminant over the whole load, found where its score reached the threshold."""
         found = self._found(class_name)
         seen_area_px = self.seen_area_px
+        max_score = max((each.max_score for each in found), default=0.0)
         return ClassOfLoad(
             class_name=class_name,
             severity=severity,
             area_frac=sum(each.area_px for each in found) / seen_area_px if seen_area_px else 0.0,
             count=self.count(class_name),
-            max_score=max((each.max_score for each in found), default=0.0),
+            max_score=max_score,
+            certainty=max((max_score - threshold) / (1 - threshold), 0.0),
         )
 
     def evidence(self, severities: Mapping[str, int]) -> tuple[str, ...]:
@@ -150,9 +152,12 @@ class LoadStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How frames are read: what each contaminant weighs, and what is known of the segmenter's errors."""
+    """How frames are read: what each contaminant weighs, the score from which it counts, and what is known of the
+    segmenter's errors.
+    """
 
     severities: Mapping[str, int]
+    thresholds: Mapping[str, float]
     rules: Sequence[VerdictRule]
     blind_area_px: int
     calibration: AreaCalibration | None = None
@@ -206,7 +211,10 @@ def _judge_load(
             blind_area_px=reading.blind_area_px,
             calibration=reading.calibration,
         ),
-        classes=tuple(statistics.summary_of(name, severity) for name, severity in reading.severities.items()),
+        classes=tuple(
+            statistics.summary_of(name, severity, reading.thresholds[name])
+            for name, severity in reading.severities.items()
+        ),
     )
     return JudgedLoad(
         site=site,

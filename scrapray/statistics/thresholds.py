@@ -10,6 +10,8 @@ from itertools import combinations_with_replacement
 import numpy as np
 import numpy.typing as npt
 
+from scrapray.config import SURE_CERTAINTY
+
 _ABOVE = 0.005
 """A threshold lies so much above the score that must not pass it."""
 _LOWEST = 0.05
@@ -23,9 +25,10 @@ def choose_thresholds(
 ) -> tuple[float, ...]:
     """The thresholds, one for each contaminant, that flag most contaminated loads and few clean loads of the future.
 
-    A load is flagged where a contaminant passes its threshold in two frames, as the robust count of a load asks for; a
-    load with a single frame has that one's word. The false alarms that are allowed go to the contaminants that gain
-    most by them: a class whose scores tell little is better kept silent.
+    A load is flagged as the rules that ship flag it: where a contaminant passes its threshold in two frames, as the
+    robust count asks for, or in one frame with certainty (``SURE_CERTAINTY``); a load with one frame has that one's
+    word. The false alarms that are allowed go to the contaminants that gain most by them: a class whose scores tell
+    little is better kept silent.
 
     Args:
         peaks_of_clean_loads: For each load without any contaminant, the highest score of each contaminant in each
@@ -37,11 +40,13 @@ def choose_thresholds(
             choosing which adds a little to that.
 
     Raises:
-        ValueError: There are too few clean loads to promise that.
+        ValueError: The chance is not one, or there are too few clean loads to promise it.
 
     Reference: ranks of exchangeable scores, as in split-conformal prediction (Lei et al. 2018), with a union bound over
     the contaminants.
     """
+    if not 0 < max_flagged_frac <= 1:
+        raise ValueError(f"max_flagged_frac is {max_flagged_frac}, must be above 0 and at most 1")
     num_clean = len(peaks_of_clean_loads)
     num_classes = np.shape(peaks_of_clean_loads[0])[1] if num_clean else 1
     most = math.floor(max_flagged_frac * (num_clean + 1) + 1e-9) - num_classes
@@ -50,7 +55,7 @@ def choose_thresholds(
             f"{num_clean} clean loads cannot promise that at most {max_flagged_frac:.0%} of others are flagged; it "
             f"takes {math.ceil(num_classes / max_flagged_frac - 1e-9) - 1} or more"
         )
-    clean_LK, contaminated_LK = map(_second_highest, (peaks_of_clean_loads, peaks_of_contaminated_loads))
+    clean_LK, contaminated_LK = map(_flagged_up_to, (peaks_of_clean_loads, peaks_of_contaminated_loads))
     highest_first_LK = np.sort(clean_LK, axis=0)[::-1]
     best_K, found = _just_above(highest_first_LK[0]), -1
     classes = np.arange(num_classes)
@@ -69,6 +74,9 @@ def _just_above(scores_K: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.clip(scores_K + np.minimum(_ABOVE, (1 - scores_K) / 2), _LOWEST, None).round(6)
 
 
-def _second_highest(peaks_of_loads: Sequence[npt.ArrayLike]) -> npt.NDArray[np.float64]:
-    """Of each load and contaminant the score that two frames reach, (L, K)."""
-    return np.array([np.sort(peaks_FK, axis=0)[-2:][0] for peaks_FK in peaks_of_loads])
+def _flagged_up_to(peaks_of_loads: Sequence[npt.ArrayLike]) -> npt.NDArray[np.float64]:
+    """Of each load and contaminant the highest threshold at which it is flagged, (L, K)."""
+    second_LK = np.array([np.sort(peaks_FK, axis=0)[-2:][0] for peaks_FK in peaks_of_loads])
+    highest_LK = np.array([np.max(peaks_FK, axis=0) for peaks_FK in peaks_of_loads])
+    up_to_LK: npt.NDArray[np.float64] = np.maximum(second_LK, (highest_LK - SURE_CERTAINTY) / (1 - SURE_CERTAINTY))
+    return up_to_LK

@@ -28,6 +28,7 @@ class ClassOfLoad:
         area_frac: Share of the seen bed, 0 to 1, estimated as the whole contamination is.
         count: Robust count: at least so many different objects, see ``LoadStatistics.count``.
         max_score: Highest score of a detection, 0 to 1; 0 without any.
+        certainty: How far that lies on the way from the class's threshold to 1, 0 to 1; 0 without any.
     """
 
     class_name: str
@@ -35,6 +36,7 @@ class ClassOfLoad:
     area_frac: float
     count: int
     max_score: float
+    certainty: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,7 @@ def _holds(rule: VerdictRule, found: ClassOfLoad) -> bool:
         and found.class_name == (rule.class_name or found.class_name)
         and found.count >= (1 if rule.min_count is None else rule.min_count)
         and found.max_score >= (rule.min_score or 0)
+        and found.certainty >= (rule.min_certainty or 0)
         and found.max_score > 0
     )
 

@@ -37,7 +37,7 @@ def read_out(statistics):
         statistics.contamination(seed="a", blind_area_px=10),
         statistics.coverage_frac,
         statistics.evidence(SEVERITIES),
-        [statistics.summary_of(name, severity) for name, severity in SEVERITIES.items()],
+        [statistics.summary_of(name, severity, 0.1) for name, severity in SEVERITIES.items()],
     )
 
 

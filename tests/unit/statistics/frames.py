@@ -10,6 +10,7 @@ from scrapray.statistics.loads import AuditedFrame, ClassOnFrame, Reading
 
 NIGHT = dt.date(2026, 11, 20)
 SEVERITIES = {"motor": 2, "cable": 1, "spray can": 3}
+THRESHOLDS = {"motor": 0.75, "cable": 0.4, "spray can": 0.3}
 
 
 def at(seconds):
@@ -76,4 +77,5 @@ def table(*rows):
 
 
 def reading(**changes):
-    return Reading(**{"severities": SEVERITIES, "rules": DEFAULT_RULES, "blind_area_px": 0, **changes})
+    known = {"severities": SEVERITIES, "thresholds": THRESHOLDS, "rules": DEFAULT_RULES, "blind_area_px": 0}
+    return Reading(**{**known, **changes})

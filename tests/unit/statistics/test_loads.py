@@ -26,8 +26,14 @@ def test_the_only_used_frame_speaks_for_its_load():
 
 def test_the_same_object_in_many_frames_is_one_object_of_the_same_area():
     load = LoadStatistics.of([audited(i, on_frame("spray can", 1, area_px=50)) for i in range(20)])
-    found = load.summary_of("spray can", 3)
+    found = load.summary_of("spray can", 3, 0.6)
     assert (found.count, found.area_frac, found.max_score) == (1, 0.05, 0.8)
+    assert found.certainty == pytest.approx(0.5)
+
+
+def test_what_was_never_found_is_not_certain_at_all():
+    found = LoadStatistics.of([audited(1), audited(2)]).summary_of("motor", 2, 0.6)
+    assert (found.max_score, found.certainty) == (0, 0)
 
 
 def test_coverage_is_seen_over_bed_of_used_frames():

@@ -6,8 +6,15 @@ from scrapray.statistics.contamination import Contamination
 from scrapray.statistics.verdict import ClassOfLoad, LoadFindings, check_rules, judge
 
 
-def found(class_name, severity, count, max_score=0.8):
-    return ClassOfLoad(class_name=class_name, severity=severity, area_frac=0.0, count=count, max_score=max_score)
+def found(class_name, severity, count, max_score=0.8, certainty=0.0):
+    return ClassOfLoad(
+        class_name=class_name,
+        severity=severity,
+        area_frac=0.0,
+        count=count,
+        max_score=max_score,
+        certainty=certainty,
+    )
 
 
 def findings(*classes, frac=0.0, coverage_frac=0.9, num_used=12, num_frames=14):
@@ -28,6 +35,8 @@ def findings(*classes, frac=0.0, coverage_frac=0.9, num_used=12, num_frames=14):
         (findings(found("motor", 2, 1)), "review", "contaminant"),
         (findings(found("motor", 2, 3)), "reject", "several_severe"),
         (findings(found("cable", 1, 5)), "review", "contaminant"),
+        (findings(found("spray can", 3, 0, certainty=0.35)), "review", "sure_glimpse"),
+        (findings(found("spray can", 3, 0, certainty=0.34)), "accept", "no_rule"),
         (findings(frac=0.001), "review", "contamination"),
         (findings(num_used=1), "review", "few_frames"),
         (findings(num_used=0, coverage_frac=None), "review", "few_frames"),
@@ -106,6 +115,7 @@ def test_a_rule_for_an_unknown_class_is_refused_by_name():
         (lambda: VerdictRule(name="all", verdict="reject"), "no condition"),
         (lambda: VerdictRule(name=" ", verdict="reject", min_severity=1), "name is empty"),
         (lambda: VerdictRule(name="a", verdict="reject", min_score=1.2), "min_score is 1.2, must be 0 to 1"),
+        (lambda: VerdictRule(name="a", verdict="reject", min_certainty=-1), "min_certainty is -1, must be 0 to 1"),
         (lambda: VerdictRule(name="a", verdict="reject", min_count=-1), "min_count is -1, must be 0 or more"),
         (lambda: VerdictConfig(rules=(DEFAULT_RULES[0],) * 2), "same name: highest_severity"),
     ],
