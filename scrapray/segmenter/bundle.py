@@ -22,6 +22,7 @@ from scrapray.errors import ConfigurationError, ModelError
 from scrapray.labels import Contaminant
 from scrapray.segmenter.model import Segmenter, SegmenterConfig, prepare_tiles
 from scrapray.segmenter.tower import ClipConfig, build_clip, new_clip
+from scrapray.segmenter.whole_files import whole_file
 
 FORMAT_VERSION = 1
 
@@ -241,9 +242,8 @@ def shipped(name: str) -> Path:
 
 def write_card(folder: Path, card: BundleCard) -> None:
     """Write the card of a bundle, in place of the one that is there; a reader meets one or the other."""
-    partial = folder / f"{CARD}.part"
-    partial.write_text(card.to_json(), encoding="utf-8")
-    partial.replace(folder / CARD)
+    with whole_file(folder / CARD) as part:
+        part.write_text(card.to_json(), encoding="utf-8")
 
 
 def read_card(folder: Path) -> BundleCard:

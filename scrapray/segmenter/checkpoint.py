@@ -11,6 +11,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from scrapray.errors import ModelError
 from scrapray.segmenter.model import Segmenter
+from scrapray.segmenter.whole_files import whole_file
 
 _FORMAT = 1
 
@@ -35,10 +36,8 @@ def checkpoint_of(step: int, segmenter: Segmenter, optimizer: schedulefree.AdamW
 
 def write_checkpoint(path: Path, values: Mapping[str, Any]) -> None:
     """Write what ``checkpoint_of`` gave, at once or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    torch.save(values, part)
-    part.replace(path)
+    with whole_file(path) as part:
+        torch.save(values, part)
 
 
 def _whole(value: Any) -> Any:

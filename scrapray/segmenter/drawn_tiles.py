@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from scrapray.segmenter.fit import TilePair
+from scrapray.segmenter.whole_files import whole_file
 
 _CHUNK = 128
 
@@ -82,8 +83,6 @@ def _keep_chunk(job: _Chunk) -> tuple[Path, Path]:
     if not all(path.exists() for path in paths):
         drawn = zip(*itertools.islice(source(seed + start, side_px), num), strict=True)
         for path, arrays in zip(paths, drawn, strict=True):
-            partial = path.with_suffix(".part")
-            with partial.open("wb") as file:
+            with whole_file(path) as part, part.open("wb") as file:
                 np.save(file, np.stack(arrays))
-            partial.replace(path)
     return paths[0], paths[1]

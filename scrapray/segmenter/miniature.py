@@ -30,6 +30,7 @@ from scrapray.imagery.things import NAMES, draw_thing
 from scrapray.labels import ANY_CONTAMINANT_PROMPT, STEEL_PROMPT
 from scrapray.segmenter.bundle import sha256_of_file
 from scrapray.segmenter.tower import ClipConfig, new_clip, save_clip
+from scrapray.segmenter.whole_files import whole_file
 
 MINIATURE = ClipConfig(
     embed_dim=128,
@@ -137,8 +138,7 @@ def _draw_chunk(job: tuple[Path, range, int, int, bool]) -> Path:
         draw_thing(np.random.default_rng((seed, number)), size_px, NAMES[number % len(NAMES)] if evenly else None)
         for number in numbers
     ]
-    partial = path.with_suffix(".part")
-    with partial.open("wb") as file:
+    with whole_file(path) as part, part.open("wb") as file:
         np.savez(
             file,
             images=np.stack([thing.image_HW3 for thing in things]),
@@ -146,7 +146,7 @@ def _draw_chunk(job: tuple[Path, range, int, int, bool]) -> Path:
             names=np.array([NAMES.index(thing.name) for thing in things]),
             steel=np.array([thing.is_steel for thing in things]),
         )
-    return partial.replace(path)
+    return path
 
 
 def _read_chunk(path: Path) -> dict[str, NDArray[Any]]:
@@ -360,15 +360,14 @@ def _normalised(images_NHW3: NDArray[np.uint8], config: ClipConfig) -> Tensor:
 def _save(
     path: Path, identity: str, step: int, clip: open_clip.CLIP, optimizers: Sequence[torch.optim.Optimizer]
 ) -> None:
-    partial = path.with_suffix(".part")
     state = {
         "identity": identity,
         "step": step,
         "clip": clip.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in optimizers],
     }
-    torch.save(state, partial)
-    partial.replace(path)
+    with whole_file(path) as part:
+        torch.save(state, part)
 
 
 def _resume(path: Path, identity: str, clip: open_clip.CLIP, optimizers: Sequence[torch.optim.Optimizer]) -> int:
