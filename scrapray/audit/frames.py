@@ -2,6 +2,9 @@
 
     decode -> quality and truck bed -> tiles -> score_tiles (tiles of several frames together) -> blend -> components
 
+Where there are tiles of two sides, the wide ones come first. The score of a place is the mean of what both say, so a
+close tile is looked at only where that mean can still reach a threshold: in scrap, a small part of them.
+
 Whatever is wrong with a frame ends in a row that says so. Only what is wrong with the machine or the model, such as
 memory that runs out, goes on as an exception: the next frame would meet it too.
 
@@ -25,7 +28,7 @@ from scrapray.imagery.components import Component, find_components, inside_bed, 
 from scrapray.imagery.decode import decode_frame
 from scrapray.imagery.masks import encode_mask
 from scrapray.imagery.quality import judge_quality, measure_quality
-from scrapray.imagery.tiling import Mosaic, pad_to_grid, tile_boxes
+from scrapray.imagery.tiling import Mosaic, mean_of_mosaics, pad_to_grid, tile_boxes
 from scrapray.schema import RESULTS
 
 Row = dict[str, Any]
@@ -56,22 +59,17 @@ class Classes:
 class _Sight:
     """A frame between its bytes and its row.
 
-    It has a mosaic for each side of tiles, since within one side tiles are always added in the same order, and so the
-    row of a frame has the same bits whatever other frames were scored with it.
+    It has a mosaic for each side of tiles, widest first. Within one side tiles are always added in the same order, so
+    the row of a frame has the same bits whatever other frames were scored with it.
     """
 
     source: ArchivedFrame
     row: Row
     pixels_HW3: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
     bed_HW: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
-    boxes_N4: NDArray[np.intp] = field(default_factory=lambda: np.zeros((0, 4), np.intp))
     mosaics: dict[int, Mosaic] = field(default_factory=dict)
+    sides_left_px: list[int] = field(default_factory=list)
     num_unscored: int = 0
-
-    def blended(self) -> NDArray[np.float32]:
-        """The scores, map_Khw: the mean of what tiles of each side say."""
-        mean_Khw: NDArray[np.float32] = np.mean([mosaic.blended() for mosaic in self.mosaics.values()], axis=0)
-        return mean_Khw
 
 
 _Tile = tuple[_Sight, NDArray[np.intp]]
@@ -98,26 +96,40 @@ class FrameSegmenter:
             ("decode", self._decode),
             ("bed", self._find_bed),
             ("quality", self._judge),
-            ("segment", self._cut),
+            ("segment", self._spread_out),
         )
 
     def __call__(self, frames: Iterable[ArchivedFrame]) -> Iterator[Row]:
         """Yield one row per frame, rejected ones first where they overtake others.
 
-        Frames are taken one ahead as tiles run out, so few are in memory at a time, however many are given.
+        Frames are taken one ahead as tiles run out, so few are in memory at a time, however many are given: those that
+        wait for a batch of close tiles to become full are at most as many as it has tiles.
         """
-        waiting: dict[int, list[_Tile]] = {side_px: [] for side_px in self._tile_sides_px}
+        waiting: dict[int, list[_Tile]] = {side_px: [] for side_px in sorted(self._tile_sides_px, reverse=True)}
         for sight in self._prepared_ahead(frames):
-            if sight.num_unscored == 0:
-                yield sight.row
-            for side_px, tiles in waiting.items():
-                tiles.extend((sight, box_4) for box_4 in sight.boxes_N4 if box_4[2] - box_4[0] == side_px)
-                while len(tiles) >= self._segment.tiles_per_batch:
-                    yield from self._score(tiles[: self._segment.tiles_per_batch], side_px)
-                    del tiles[: self._segment.tiles_per_batch]
+            yield from self._go_on(sight, waiting)
+            yield from self._score_waiting(waiting, least=self._segment.tiles_per_batch)
+        yield from self._score_waiting(waiting, least=1)
+
+    def _score_waiting(self, waiting: dict[int, list[_Tile]], least: int) -> Iterator[Row]:
+        """Score batches of tiles, the widest first, while so many of one side wait; yield rows that are ready."""
         for side_px, tiles in waiting.items():
-            if tiles:
-                yield from self._score(tiles, side_px)
+            while len(tiles) >= least:
+                batch = tiles[: self._segment.tiles_per_batch]
+                del tiles[: len(batch)]
+                for sight in self._score(batch, side_px):
+                    yield from self._go_on(sight, waiting)
+
+    def _go_on(self, sight: _Sight, waiting: dict[int, list[_Tile]]) -> Iterator[Row]:
+        """Let tiles of the next side wait, of a frame that has none left of the one before; after the last, its row."""
+        while sight.num_unscored == 0 and sight.sides_left_px:
+            boxes_N4 = self._boxes(sight, sight.sides_left_px[0])
+            waiting[sight.sides_left_px.pop(0)].extend((sight, box_4) for box_4 in boxes_N4)
+            sight.num_unscored = len(boxes_N4)
+        if sight.num_unscored == 0:
+            if sight.row["status"] == "used":
+                _succeeds("segment", self._measure, sight)
+            yield sight.row
 
     def _prepared_ahead(self, frames: Iterable[ArchivedFrame]) -> Iterator[_Sight]:
         """Prepare the next frame in a thread while the segmenter, on a GPU perhaps, has this one."""
@@ -135,9 +147,7 @@ class FrameSegmenter:
         sight = _Sight(frame, row)
         for stage, step in self._steps:
             if not _succeeds(stage, step, sight):
-                sight.boxes_N4 = sight.boxes_N4[:0]
                 break
-        sight.num_unscored = len(sight.boxes_N4)
         return sight
 
     def _check_bytes(self, sight: _Sight) -> None:
@@ -168,23 +178,35 @@ class FrameSegmenter:
         if reason := judge_quality(quality, **self._limits):
             raise FrameError("quality", reason)
 
-    def _cut(self, sight: _Sight) -> None:
+    def _spread_out(self, sight: _Sight) -> None:
         sides_px = [side_px for side_px in self._tile_sides_px if side_px <= min(sight.bed_HW.shape)]
         if not sides_px:
             raise FrameError("segment", "frame_smaller_than_tile")
         stride_px = self._segment.map_stride_px
         sight.pixels_HW3 = pad_to_grid(sight.pixels_HW3, stride_px)
         height, width = sight.pixels_HW3.shape[:2]
-        boxes_N4 = np.concatenate(
-            [tile_boxes(height, width, side_px, self._segment.overlap_px) for side_px in sides_px]
-        )
-        sight.boxes_N4 = boxes_N4[touches(boxes_N4, sight.bed_HW)]
+        sight.sides_left_px = sorted(sides_px, reverse=True)
         sight.mosaics = {
-            side_px: Mosaic(len(self._classes.names), height // stride_px, width // stride_px) for side_px in sides_px
+            side_px: Mosaic(len(self._classes.names), height // stride_px, width // stride_px)
+            for side_px in sight.sides_left_px
         }
 
-    def _score(self, tiles: Sequence[_Tile], side_px: int) -> Iterator[Row]:
-        """Score tiles and yield the rows of frames that have none left."""
+    def _boxes(self, sight: _Sight, side_px: int) -> NDArray[np.intp]:
+        """Where to look with tiles of this side: in the bed, where a threshold can still be reached, boxes_N4.
+
+        At best, tiles of this side and of those after it will say 1; of the widest, all have to be looked at.
+        """
+        stride_px, thresholds_K = self._segment.map_stride_px, np.array(self._classes.thresholds, np.float32)
+        said_Khw = np.sum([mosaic.blended() for mosaic in sight.mosaics.values()], axis=0)
+        at_best_Khw = inside_bed((said_Khw + len(sight.sides_left_px)) / len(sight.mosaics), sight.bed_HW, stride_px)
+        open_hw: NDArray[np.bool_] = np.any(at_best_Khw >= thresholds_K[:, None, None], axis=0)
+        height, width = sight.pixels_HW3.shape[:2]
+        boxes_N4 = tile_boxes(height, width, side_px, self._segment.overlap_px)
+        boxes_N4 = boxes_N4[touches(boxes_N4, sight.bed_HW)]
+        return boxes_N4[touches(boxes_N4 // stride_px, open_hw)]
+
+    def _score(self, tiles: Sequence[_Tile], side_px: int) -> Iterator[_Sight]:
+        """Score tiles and yield the frames that have none left of this side."""
         # Always full: a batch of another size can differ in the last bit of its scores, and then the rows of a resumed
         # run, whose frames come together otherwise, would not equal those of an uninterrupted one.
         batch_NHW3 = np.zeros((self._segment.tiles_per_batch, side_px, side_px, 3), dtype=np.uint8)
@@ -196,12 +218,11 @@ class FrameSegmenter:
             sight.mosaics[side_px].add(scores_Khw, x0 // stride_px, y0 // stride_px)
             sight.num_unscored -= 1
             if sight.num_unscored == 0:
-                _succeeds("segment", self._measure, sight)
-                yield sight.row
+                yield sight
 
     def _measure(self, sight: _Sight) -> None:
         stride_px, min_area_px = self._segment.map_stride_px, self._segment.min_area_px
-        map_Khw = inside_bed(sight.blended(), sight.bed_HW, stride_px)
+        map_Khw = inside_bed(mean_of_mosaics(list(sight.mosaics.values())), sight.bed_HW, stride_px)
         found = find_components(map_Khw, self._classes.thresholds, sight.bed_HW, stride_px, min_area_px)
         peaks_K = [peak_score(map_hw.ravel(), stride_px, min_area_px) for map_hw in map_Khw]
         # Components never overlap, so their areas add up to that of their union.

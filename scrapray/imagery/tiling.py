@@ -69,6 +69,18 @@ class Mosaic:
         """The map, map_Khw; 0 where no tile was added."""
         return np.divide(self._sum_Khw, self._weight_hw, out=np.zeros_like(self._sum_Khw), where=self._weight_hw > 0)
 
+    @property
+    def seen_hw(self) -> NDArray[np.bool_]:
+        """Cells that a tile was added for."""
+        return self._weight_hw > 0
+
+
+def mean_of_mosaics(mosaics: Sequence[Mosaic]) -> NDArray[np.float32]:
+    """In each cell the mean of those that have seen it, map_Khw; 0 where none has."""
+    times_hw = np.sum([mosaic.seen_hw for mosaic in mosaics], axis=0, dtype=np.float32)
+    mean_Khw: NDArray[np.float32] = np.sum([mosaic.blended() for mosaic in mosaics], axis=0) / times_hw.clip(min=1)
+    return mean_Khw
+
 
 @cache
 def _window(side: int) -> NDArray[np.float32]:

@@ -1,5 +1,7 @@
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -154,6 +156,47 @@ def test_tiles_of_both_sides_have_their_say() -> None:
     both, close = (row_of_tiles(frame, sides_px) for sides_px in ((TILE, 128), (TILE,)))
     assert close["peak_score"] == pytest.approx(1.0)
     assert 0.1 < both["peak_score"] < 0.9
+
+
+class CountsTiles(RedIsMotor):
+    """Counts the tiles of each side that are not empty."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_of_side: Counter[int] = Counter()
+
+    def __call__(self, tiles_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.num_of_side[tiles_NHW3.shape[1]] += int(np.count_nonzero(tiles_NHW3.any(axis=(1, 2, 3))))
+        return super().__call__(tiles_NHW3)
+
+
+@pytest.mark.parametrize(("threshold", "num_close"), [(0.5, 15), (0.9, 4), (0.99, 4)])
+def test_close_tiles_are_looked_at_where_a_threshold_can_still_be_reached(threshold: float, num_close: int) -> None:
+    model, frame = CountsTiles(), png(with_motor(picture(), x=100, y=60))
+    config = SegmentConfig(overlap_px=16, map_stride_px=STRIDE, min_area_px=32)
+    classes = replace(CLASSES, thresholds=(threshold, threshold))
+    segment = FrameSegmenter(
+        config=AuditConfig(segment=config), classes=classes, tile_sides_px=(TILE, 128), score_tiles=model
+    )
+    (row,) = rows_of(segment, [frame])
+    assert model.num_of_side == {128: 4, TILE: num_close}
+    (detection,) = row["detections"]
+    assert detection["bbox"] == {"x_min_px": 100, "y_min_px": 60, "x_max_px": 120, "y_max_px": 80}
+    assert detection["score"] == pytest.approx(1.0)
+
+
+def test_without_anything_suspicious_no_close_tile_is_looked_at() -> None:
+    model = CountsTiles()
+    classes = replace(CLASSES, thresholds=(0.9, 0.9))
+    segment = FrameSegmenter(
+        config=AuditConfig(segment=SegmentConfig(overlap_px=16)),
+        classes=classes,
+        tile_sides_px=(TILE, 128),
+        score_tiles=model,
+    )
+    rows = rows_of(segment, [png(picture(seed=seed)) for seed in range(3)])
+    assert model.num_of_side == {128: 12}
+    assert [(row["status"], row["detections"]) for row in rows] == [("used", [])] * 3
 
 
 def test_a_frame_smaller_than_wide_tiles_is_judged_by_close_ones() -> None:
