@@ -133,10 +133,13 @@ def adjust_bundle(
         rehearse, model_uri=str(bundle_dir), num_loads=num_loads, frames_per_load=frames_per_load, scene=scene
     )
     for_thresholds, for_areas = work_dir / "for-thresholds", work_dir / "for-areas"
+    # Half is in reach wherever there is scrap, so that peaks below the thresholds to come are known exactly too.
+    card = read_card(bundle_dir)
+    write_card(bundle_dir, replace(card, thresholds=(0.5,) * len(card.classes)))
     loads = [load for load in rehearsed(for_thresholds, seed=seed) if load.peaks_FK]
     clean = [load.peaks_FK for load in loads if load.largest_px == 0]
     large = [load.peaks_FK for load in loads if load.largest_px >= LARGE_PX]
-    card = replace(read_card(bundle_dir), thresholds=choose_thresholds(clean, large, max_flagged_frac))
+    card = replace(card, thresholds=choose_thresholds(clean, large, max_flagged_frac))
     write_card(bundle_dir, card)
     unseen = rehearsed(for_areas, seed=seed + _num_parts(num_loads))
     return calibrate_bundle(bundle_dir, unseen, drawn_settings(for_areas).segment)
