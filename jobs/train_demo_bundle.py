@@ -25,5 +25,14 @@ if __name__ == "__main__":
     )
     train_demo_bundle(clip_dir, run_dir, bundle_dir, DEMO_TRAINING, DRAW, DRAW_FRAMES)
     # Neither training nor the benchmark of drawn loads uses seeds from this on to 9,000,000.
-    adjust_bundle(bundle_dir, run_dir / "loads", num_loads=40, frames_per_load=4, seed=8_000_000, max_flagged_frac=0.15)
+    adjust_bundle(
+        bundle_dir,
+        run_dir / "loads",
+        num_for_thresholds=56,
+        num_for_areas=40,
+        frames_per_load=4,
+        seed=8_000_000,
+        max_flagged_frac=0.15,
+        lowest_threshold=0.6,
+    )
     print(measure_at_thresholds(bundle_dir, draw_test_tiles(run_dir, DEMO_TRAINING, DRAW)).to_json())

@@ -109,10 +109,12 @@ def adjust_bundle(
     bundle_dir: Path,
     work_dir: Path,
     *,
-    num_loads: int,
+    num_for_thresholds: int,
+    num_for_areas: int,
     frames_per_load: int,
     seed: int,
     max_flagged_frac: float,
+    lowest_threshold: float,
     scene: SceneSettings | None = None,
 ) -> BundleCard:
     """Choose a bundle's thresholds on drawn loads, then measure on others how far areas are off with them.
@@ -122,26 +124,28 @@ def adjust_bundle(
     Args:
         bundle_dir: The bundle; its card is changed.
         work_dir: Holds a folder for each of the two sets of loads, see ``rehearse``.
-        num_loads: Of each set; half of them clean.
+        num_for_thresholds: Loads of the first set. Three in four are clean, since these say how often a clean load is
+            flagged, and it takes many to let some of them pass.
+        num_for_areas: Loads of the second set, half of them clean.
         frames_per_load: Of each.
         seed: Of the first set, as for ``rehearse``; the second goes on where it ends. Not to be used again to judge the
             bundle.
         max_flagged_frac: See ``choose_thresholds``.
+        lowest_threshold: See ``choose_thresholds``. The first set is looked at closely only where this is in reach.
         scene: What loads are drawn like.
     """
-    rehearsed = partial(
-        rehearse, model_uri=str(bundle_dir), num_loads=num_loads, frames_per_load=frames_per_load, scene=scene
-    )
+    scene = scene or SceneSettings()
+    rehearsed = partial(rehearse, model_uri=str(bundle_dir), frames_per_load=frames_per_load)
     for_thresholds, for_areas = work_dir / "for-thresholds", work_dir / "for-areas"
-    # Half is in reach wherever there is scrap, so that peaks below the thresholds to come are known exactly too.
     card = read_card(bundle_dir)
-    write_card(bundle_dir, replace(card, thresholds=(0.5,) * len(card.classes)))
-    loads = [load for load in rehearsed(for_thresholds, seed=seed) if load.peaks_FK]
-    clean = [load.peaks_FK for load in loads if load.largest_px == 0]
-    large = [load.peaks_FK for load in loads if load.largest_px >= LARGE_PX]
-    card = replace(card, thresholds=choose_thresholds(clean, large, max_flagged_frac))
-    write_card(bundle_dir, card)
-    unseen = rehearsed(for_areas, seed=seed + _num_parts(num_loads))
+    write_card(bundle_dir, replace(card, thresholds=(lowest_threshold,) * len(card.classes)))
+    mostly_clean = replace(scene, contaminated_share=0.25)
+    first = rehearsed(for_thresholds, num_loads=num_for_thresholds, seed=seed, scene=mostly_clean)
+    clean = [load.peaks_FK for load in first if load.peaks_FK and load.largest_px == 0]
+    large = [load.peaks_FK for load in first if load.peaks_FK and load.largest_px >= LARGE_PX]
+    thresholds = choose_thresholds(clean, large, max_flagged_frac, lowest_threshold)
+    write_card(bundle_dir, replace(card, thresholds=thresholds))
+    unseen = rehearsed(for_areas, num_loads=num_for_areas, seed=seed + _num_parts(num_for_thresholds), scene=scene)
     return calibrate_bundle(bundle_dir, unseen, drawn_settings(for_areas).segment)
 
 

@@ -14,14 +14,13 @@ from scrapray.config import SURE_CERTAINTY
 
 _ABOVE = 0.005
 """A threshold lies so much above the score that must not pass it."""
-_LOWEST = 0.05
-"""No threshold is chosen below it."""
 
 
 def choose_thresholds(
     peaks_of_clean_loads: Sequence[npt.ArrayLike],
     peaks_of_contaminated_loads: Sequence[npt.ArrayLike],
     max_flagged_frac: float,
+    lowest: float,
 ) -> tuple[float, ...]:
     """The thresholds, one for each contaminant, that flag most contaminated loads and few clean loads of the future.
 
@@ -38,6 +37,7 @@ def choose_thresholds(
             of the L known ones pass with a chance of (n + 1) / (L + 1), since each is as likely as any other to score
             highest; any of K thresholds, then, with one of at most (all that pass + K) / (L + 1). Where some may pass,
             choosing which adds a little to that.
+        lowest: No threshold is chosen below it; peaks below it need not be exact.
 
     Raises:
         ValueError: The chance is not one, or there are too few clean loads to promise it.
@@ -57,21 +57,21 @@ def choose_thresholds(
         )
     clean_LK, contaminated_LK = map(_flagged_up_to, (peaks_of_clean_loads, peaks_of_contaminated_loads))
     highest_first_LK = np.sort(clean_LK, axis=0)[::-1]
-    best_K, found = _just_above(highest_first_LK[0]), -1
+    best_K, found = _just_above(highest_first_LK[0], lowest), -1
     classes = np.arange(num_classes)
     # Each false alarm that is allowed goes to a class or, as number 0, to none; those with the fewest come first.
     for spent in combinations_with_replacement(range(len(classes) + 1), most):
         passed_K = np.bincount(np.array(spent, np.intp), minlength=len(classes) + 1)[1:]
-        thresholds_K = _just_above(highest_first_LK[passed_K, classes])
+        thresholds_K = _just_above(highest_first_LK[passed_K, classes], lowest)
         flagged = int((contaminated_LK >= thresholds_K).any(axis=1).sum()) if len(contaminated_LK) else 0
         if flagged > found:
             best_K, found = thresholds_K, flagged
     return tuple(float(threshold) for threshold in best_K)
 
 
-def _just_above(scores_K: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _just_above(scores_K: npt.NDArray[np.float64], lowest: float) -> npt.NDArray[np.float64]:
     """Thresholds that these scores do not pass; near 1, half of what is left."""
-    return np.clip(scores_K + np.minimum(_ABOVE, (1 - scores_K) / 2), _LOWEST, None).round(6)
+    return np.clip(scores_K + np.minimum(_ABOVE, (1 - scores_K) / 2), lowest, None).round(6)
 
 
 def _flagged_up_to(peaks_of_loads: Sequence[npt.ArrayLike]) -> npt.NDArray[np.float64]:
