@@ -13,7 +13,6 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import bootstrap
 
 from scrapray.statistics.metrics import ScoreHistogram
 
@@ -119,7 +118,10 @@ class SplitStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassComparison:
-    """Average precision of both models for one class, and recall at each model's own threshold; None if undefined."""
+    """Average precision of both models for one class, and recall at each model's own threshold.
+
+    None where the split holds no pixel of the class, and for the champion where it does not know the class.
+    """
 
     class_name: str
     candidate_ap: float | None
@@ -133,7 +135,7 @@ class Comparison:
     """A candidate beside the champion, and what speaks against it.
 
     Attributes:
-        candidate_ap: Average precision over pixels, mean over the classes that the split holds.
+        candidate_ap: Average precision over pixels, mean over the champion's classes that the split holds.
         champion_ap: The same of the champion.
         ap_gain_low: Lower end of the 95 % interval of the difference, candidate less champion.
         ap_gain_high: Its upper end.
@@ -160,7 +162,8 @@ def compare(candidate: SplitStatistics, champion: SplitStatistics, *, max_recall
     """Compare two models on one test split.
 
     The candidate is refused when its average precision is lower and chance over loads does not explain it, or when it
-    finds clearly fewer pixels of any class. It need not be better: a model as good may bring a new class or speed.
+    finds clearly fewer pixels of any class of the champion. It need not be better: a model as good may bring speed or a
+    new class, which is shown and does not count.
 
     Args:
         candidate: Statistics of the model that waits.
@@ -168,17 +171,16 @@ def compare(candidate: SplitStatistics, champion: SplitStatistics, *, max_recall
         max_recall_drop: How much of a class's pixels the candidate may find less, as a share of all.
 
     Raises:
-        ValueError: The statistics cannot be compared: other splits, loads, classes or truth, or fewer than two loads.
+        ValueError: The statistics cannot be compared: other splits, loads or truth, a class of the champion that the
+            candidate does not know, or fewer than two loads with a contaminant.
 
     Reference: paired percentile bootstrap (Efron and Tibshirani 1993, chapter 13).
     """
     _check_comparable(candidate, champion)
     ours, theirs = candidate.by_class(), champion.by_class()
-    classes = tuple(_compare_class(name, ours[name], theirs[name]) for name in ours)
-    shown = [each for each in classes if each.candidate_ap is not None]
-    if not shown:
-        raise ValueError("the test split holds no pixel of any class; measure the models on one that does")
-    low, high = _gain_interval(list(ours.values()), [theirs[name] for name in ours])
+    classes = tuple(_compare_class(name, ours[name], theirs.get(name)) for name in ours)
+    shown = [each for each in classes if each.champion_ap is not None]
+    low, high = _gain_interval([ours[name] for name in theirs], list(theirs.values()))
     candidate_ap, champion_ap = (
         float(np.mean([getattr(each, name) for each in shown])) for name in ("candidate_ap", "champion_ap")
     )
@@ -214,23 +216,37 @@ def _check_comparable(candidate: SplitStatistics, champion: SplitStatistics) -> 
             f"the test splits differ ({candidate.split_sha256[:12]}… and {champion.split_sha256[:12]}…); "
             f"measure both models on one"
         )
+    known = {each.class_name for each in champion.counts}
+    if missing := sorted(known - {each.class_name for each in candidate.counts}):
+        raise ValueError(
+            f"the candidate does not know {', '.join(missing)}, which the champion finds; train it on that"
+        )
     truths = [
-        {(each.load_id, each.class_name): int(each.contaminant_U.sum()) for each in statistics.counts}
-        for statistics in (candidate, champion)
+        {(each.load_id, each.class_name): int(each.contaminant_U.sum()) for each in counts if each.class_name in known}
+        for counts in (candidate.counts, champion.counts)
     ]
     if odd := sorted(set(truths[0].items()) ^ set(truths[1].items())):
         (load_id, class_name), _ = odd[0]
         raise ValueError(f"load {load_id}, class {class_name}: not the same truth for both; measure both models anew")
-    loads, classes = (set(names) for names in zip(*truths[0], strict=True))
-    if {len(truths[0]), len(candidate.counts), len(champion.counts)} != {len(loads) * len(classes)}:
-        raise ValueError("a load does not have each class once; measure both models anew")
-    if len(loads) < 2:
-        raise ValueError("a test split of fewer than two loads tells nothing about chance; make a larger one")
+    loads = {load_id for load_id, _ in truths[0]}
+    for counts in (candidate.counts, champion.counts):
+        names = [(each.load_id, each.class_name) for each in counts]
+        if not len(names) == len(set(names)) == len(loads) * len({class_name for _, class_name in names}):
+            raise ValueError("a load does not have each class once; measure both models anew")
+    if len({load_id for (load_id, _), num_px in truths[0].items() if num_px}) < 2:
+        raise ValueError(
+            "a test split of which fewer than two loads hold a contaminant tells nothing about chance; make it larger"
+        )
 
 
-def _compare_class(name: str, candidate: Sequence[LoadCounts], champion: Sequence[LoadCounts]) -> ClassComparison:
-    figures = []
+def _compare_class(
+    name: str, candidate: Sequence[LoadCounts], champion: Sequence[LoadCounts] | None
+) -> ClassComparison:
+    figures: list[float | None] = []
     for counts in (candidate, champion):
+        if counts is None:
+            figures += [None, None]
+            continue
         merged = ScoreHistogram.of_bins(
             np.concatenate([each.bins_U for each in counts]),
             np.concatenate([each.normal_U for each in counts]),
@@ -251,30 +267,20 @@ def _gain_interval(
 ) -> tuple[float, float]:
     """Interval of the gain in average precision; both arguments hold the loads of each class."""
     ours, theirs = [_dense(counts) for counts in candidate], [_dense(counts) for counts in champion]
-    num_loads = len(candidate[0])
-
-    def gain(loads: npt.NDArray[np.int64], axis: int) -> npt.NDArray[np.float64]:
-        resamples_RL = np.moveaxis(loads, axis, -1).reshape(-1, num_loads)
+    num_loads, rng = len(candidate[0]), np.random.default_rng(0)
+    gains = []
+    for _ in range(_NUM_RESAMPLES // _RESAMPLES_AT_ONCE):
+        resamples_RL = rng.integers(num_loads, size=(_RESAMPLES_AT_ONCE, num_loads))
         weights_RL = (resamples_RL[:, :, None] == np.arange(num_loads)).sum(axis=1)
-        gains = [
+        gain_of_classes = [
             _average_precision(weights_RL, *our) - _average_precision(weights_RL, *their)
             for our, their in zip(ours, theirs, strict=True)
         ]
         # A resample may miss all loads that hold a class; the mean is over the classes that it has.
-        mean: npt.NDArray[np.float64] = np.ma.masked_invalid(gains).mean(axis=0).filled(0.0)
-        return mean
-
-    interval = bootstrap(
-        (np.arange(num_loads),),
-        gain,
-        n_resamples=_NUM_RESAMPLES,
-        batch=_RESAMPLES_AT_ONCE,
-        confidence_level=_CONFIDENCE,
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
+        gains.append(np.ma.masked_invalid(gain_of_classes).mean(axis=0).filled(np.nan))
+    # One that misses all loads with a contaminant says nothing, neither for nor against.
+    low, high = np.nanpercentile(np.concatenate(gains), [50 * (1 - _CONFIDENCE), 50 * (1 + _CONFIDENCE)])
+    return float(low), float(high)
 
 
 def _dense(counts: Sequence[LoadCounts]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

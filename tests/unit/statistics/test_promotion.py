@@ -144,6 +144,34 @@ def test_a_class_that_only_one_load_holds_leaves_resamples_without_it():
     assert comparison.ap_gain_low < comparison.ap_gain_high < 0
 
 
+@pytest.mark.parametrize(("num_loads", "num_contaminated"), [(20, 2), (20, 3), (60, 3)])
+def test_few_contaminated_loads_do_not_let_a_bad_model_pass(num_loads, num_contaminated):
+    """Of 20 loads, of which 2 hold a contaminant, one resample in eight has neither."""
+    nothing = ScoreHistogram.of(np.full(NUM_PIXELS, 0.1, np.float32), np.zeros(NUM_PIXELS, bool))
+
+    def rarely(separation):
+        model = measure(num_loads, separation=separation, threshold=0.01, classes=("motor",))
+        bare = [LoadCounts.of(each.load_id, "motor", 0.01, nothing) for each in model.counts[num_contaminated:]]
+        return dataclasses.replace(model, counts=(*model.counts[:num_contaminated], *bare))
+
+    bad, good = rarely(0.0), rarely(8.0)
+    comparison = compare(bad, good)
+    assert comparison.ap_gain_high < -0.5
+    assert not comparison.is_accepted
+    assert compare(good, bad).is_accepted
+
+
+def test_a_new_class_is_shown_and_does_not_count():
+    wider, known = measure(classes=(*CLASSES, "battery")), measure(separation=1.9)
+    comparison = compare(wider, known)
+    *_, battery = comparison.classes
+    assert (battery.class_name, battery.champion_ap, battery.champion_recall) == ("battery", None, None)
+    assert battery.candidate_ap is not None
+    assert comparison.candidate_ap == compare(measure(), known).candidate_ap
+    with pytest.raises(ValueError, match="the candidate does not know battery, which the champion finds"):
+        compare(known, wider)
+
+
 def test_the_order_of_loads_does_not_matter():
     candidate, champion = measure(separation=1.8), measure()
     turned = dataclasses.replace(candidate, counts=candidate.counts[::-1])
@@ -181,7 +209,7 @@ def test_a_split_without_any_contaminant_tells_nothing():
     clean = SplitStatistics(
         split_sha256="a" * 64, counts=tuple(LoadCounts.of(f"load-{load}", "can", 0.5, nothing) for load in range(3))
     )
-    with pytest.raises(ValueError, match="no pixel of any class"):
+    with pytest.raises(ValueError, match="fewer than two loads hold a contaminant"):
         compare(clean, clean)
 
 
