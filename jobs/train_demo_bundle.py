@@ -3,10 +3,11 @@
     python jobs/train_demo_bundle.py [scrapray/bundles/miniature-clip] [runs/demo] [scrapray/bundles/demo]
 
 Draws tiles and trains, draws frames and goes on with what was wrong in them, chooses thresholds on drawn loads, and
-measures on others how far areas are off. Takes some seven hours on two cores. Killed and started again, it goes on
-from its last checkpoint in the second folder; for longer training raise ``max_steps`` and start it again.
+measures on others how far areas are off; the bundle is put into the third folder when all that is done. Takes some ten
+hours on two cores. Killed and started again, it goes on from its last checkpoint in the second folder.
 """
 
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -23,10 +24,11 @@ if __name__ == "__main__":
     clip_dir, run_dir, bundle_dir = map(
         Path, sys.argv[1:] or ("scrapray/bundles/miniature-clip", "runs/demo", "scrapray/bundles/demo")
     )
-    train_demo_bundle(clip_dir, run_dir, bundle_dir, DEMO_TRAINING, DRAW, DRAW_FRAMES)
+    made_dir = run_dir / "bundle"
+    train_demo_bundle(clip_dir, run_dir, made_dir, DEMO_TRAINING, DRAW, DRAW_FRAMES)
     # Neither training nor the benchmark of drawn loads uses seeds from this on to 9,000,000.
     adjust_bundle(
-        bundle_dir,
+        made_dir,
         run_dir / "loads",
         num_for_thresholds=56,
         num_for_areas=40,
@@ -35,4 +37,5 @@ if __name__ == "__main__":
         max_flagged_frac=0.15,
         lowest_threshold=0.6,
     )
-    print(measure_at_thresholds(bundle_dir, draw_test_tiles(run_dir, DEMO_TRAINING, DRAW)).to_json())
+    print(measure_at_thresholds(made_dir, draw_test_tiles(run_dir, DEMO_TRAINING, DRAW)).to_json())
+    shutil.copytree(made_dir, bundle_dir, dirs_exist_ok=True)

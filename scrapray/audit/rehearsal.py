@@ -7,6 +7,7 @@
 
 import json
 import multiprocessing
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -122,8 +123,8 @@ def adjust_bundle(
     Not on the same: thresholds that let the clean ones among them pass would make the error look small.
 
     Args:
-        bundle_dir: The bundle; its card is changed.
-        work_dir: Holds a folder for each of the two sets of loads, see ``rehearse``.
+        bundle_dir: The bundle; its card is changed once, at the end.
+        work_dir: Holds a copy of the bundle and a folder for each of the two sets of loads, see ``rehearse``.
         num_for_thresholds: Loads of the first set. Three in four are clean, since these say how often a clean load is
             flagged, and it takes many to let some of them pass.
         num_for_areas: Loads of the second set, half of them clean.
@@ -135,18 +136,22 @@ def adjust_bundle(
         scene: What loads are drawn like.
     """
     scene = scene or SceneSettings()
-    rehearsed = partial(rehearse, model_uri=str(bundle_dir), frames_per_load=frames_per_load)
+    copy_dir = work_dir / "bundle"
+    shutil.copytree(bundle_dir, copy_dir, dirs_exist_ok=True)
+    rehearsed = partial(rehearse, model_uri=str(copy_dir), frames_per_load=frames_per_load)
     for_thresholds, for_areas = work_dir / "for-thresholds", work_dir / "for-areas"
     card = read_card(bundle_dir)
-    write_card(bundle_dir, replace(card, thresholds=(lowest_threshold,) * len(card.classes)))
+    write_card(copy_dir, replace(card, thresholds=(lowest_threshold,) * len(card.classes)))
     mostly_clean = replace(scene, contaminated_share=0.25)
     first = rehearsed(for_thresholds, num_loads=num_for_thresholds, seed=seed, scene=mostly_clean)
     clean = [load.peaks_FK for load in first if load.peaks_FK and load.largest_px == 0]
     large = [load.peaks_FK for load in first if load.peaks_FK and load.largest_px >= LARGE_PX]
     thresholds = choose_thresholds(clean, large, max_flagged_frac, lowest_threshold)
-    write_card(bundle_dir, replace(card, thresholds=thresholds))
+    write_card(copy_dir, replace(card, thresholds=thresholds))
     unseen = rehearsed(for_areas, num_loads=num_for_areas, seed=seed + _num_parts(num_for_thresholds), scene=scene)
-    return calibrate_bundle(bundle_dir, unseen, drawn_settings(for_areas).segment)
+    card = calibrate_bundle(copy_dir, unseen, drawn_settings(for_areas).segment)
+    write_card(bundle_dir, card)
+    return card
 
 
 def calibrate_bundle(folder: Path, loads: Sequence[RehearsedLoad], segment: SegmentConfig) -> BundleCard:

@@ -6,6 +6,7 @@ Shapes: N tiles, H x W pixels, K contaminants, h x w cells of a score map.
 """
 
 import itertools
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial, reduce
@@ -19,11 +20,20 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from scrapray.errors import ConfigurationError, ModelError
 from scrapray.imagery.augmentation import AugmentConfig, augment
 from scrapray.imagery.components import EIGHT_CONNECTED, Component, find_components
 from scrapray.imagery.tiling import blend_tiles
 from scrapray.labels import SCRAP_CONTAMINANTS
-from scrapray.segmenter.bundle import CARD, BundleCard, load_bundle, load_for_training, save_bundle, write_card
+from scrapray.segmenter.bundle import (
+    CARD,
+    BundleCard,
+    load_bundle,
+    load_for_training,
+    read_card,
+    save_bundle,
+    write_card,
+)
 from scrapray.segmenter.checkpoint import steps_done
 from scrapray.segmenter.drawn_tiles import Tiles, TileSource, keep_tiles
 from scrapray.segmenter.fit import FitConfig, FitProgress, TilePair, fit
@@ -38,7 +48,11 @@ OBJECT_BANDS_PX = (15, 30, 60, 120)
 _OVERLAP_PX = 32
 _TEST_SEED = 2_000_000
 _MINING_SEEDS = range(1_000_000, _TEST_SEED, 10_000)
+_MOST_MININGS = 10
 _NAMES = tuple(contaminant.name for contaminant in SCRAP_CONTAMINANTS)
+
+_DECIDES_NOTHING = ("report_every_steps", "checkpoint_every_steps", "device", "autocast")
+"""Settings of a fit by which the same phase is still the same."""
 
 FrameSource = Callable[[int], Iterator[TilePair]]
 """Seed -> whole frames without end."""
@@ -76,6 +90,25 @@ class Phase:
     num_false_alarms: int = 12
     mined_share: float = 0.4
 
+    def __post_init__(self) -> None:
+        last = self.fit.max_steps
+        if last is None:
+            raise ConfigurationError("a phase needs max_steps, since it is trained in pieces")
+        if not 0 <= self.wide_only_steps <= last:
+            raise ConfigurationError(f"wide_only_steps is {self.wide_only_steps}, must be 0 to max_steps, {last}")
+        if list(self.mine_after_steps) != sorted({each for each in self.mine_after_steps if 0 <= each < last}):
+            raise ConfigurationError(f"mine_after_steps are {self.mine_after_steps}, must ascend, each below {last}")
+        if not 0 < self.tile_px < self.wide_tile_px:
+            raise ConfigurationError(f"tile_px is {self.tile_px}, must be less than wide_tile_px, {self.wide_tile_px}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """What decides the weights, as plain values for JSON."""
+        values = asdict(self)
+        for name in _DECIDES_NOTHING:
+            del values["fit"][name]
+        plain: dict[str, Any] = json.loads(json.dumps(values))
+        return plain
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoTraining:
@@ -101,6 +134,13 @@ class DemoTraining:
     seed: int = 0
     workers: int = 2
 
+    def __post_init__(self) -> None:
+        for phase in self.phases:
+            if phase.wide_tile_px > self.drawn_px:
+                raise ConfigurationError(f"wide_tile_px is {phase.wide_tile_px}, more than drawn_px, {self.drawn_px}")
+            if len(phase.mine_after_steps) > _MOST_MININGS:
+                raise ConfigurationError(f"{len(phase.mine_after_steps)} minings in a phase, at most {_MOST_MININGS}")
+
 
 def train_demo_bundle(
     clip_dir: Path,
@@ -116,12 +156,16 @@ def train_demo_bundle(
     Args:
         clip_dir: The CLIP to begin from, as ``tower.save_clip`` writes it.
         run_dir: Takes pictures, and ``phase-<n>`` with checkpoint and bundle of each phase; with the same folder,
-            training goes on where it stopped, and a phase whose bundle is there is done.
+            training goes on where it stopped, and a phase whose bundle is there is done. To train a phase longer or
+            otherwise, remove its bundle and the folders of those after it.
         bundle_dir: Takes the bundle.
         demo: How to make it.
         source: Draws tiles.
         frames: Draws the frames that are mined.
         report: Takes lines of progress.
+
+    Raises:
+        ModelError: A phase in the folder was made with other settings than it has now.
     """
     training = keep_tiles(
         run_dir / "training",
@@ -160,7 +204,7 @@ def train_demo_bundle(
             "what": "drawn scrap only: it knows nothing of real scrap",
             "start": "miniature-clip",
             "pictures": len(training),
-            "phases": [asdict(phase) for phase in demo.phases],
+            "phases": [phase.as_dict() for phase in demo.phases],
         },
         metrics={
             "measured_on": f"{len(test)} drawn pictures of {demo.test_px} px with seeds never used in training, every "
@@ -192,13 +236,25 @@ class _PhaseRun:
         return self.folder / "bundle"
 
     @property
+    def so_far(self) -> dict[str, Any]:
+        """This phase and those before it, for a card."""
+        return {"phases": [phase.as_dict() for phase in self.demo.phases[: self.number]]}
+
+    @property
     def is_done(self) -> bool:
-        return (self.bundle_dir / CARD).exists()
+        if not (self.bundle_dir / CARD).exists():
+            return False
+        if read_card(self.bundle_dir).trained_on != self.so_far:
+            raise ModelError(
+                f"{self.bundle_dir} was made with other settings than those of phase {self.number} and the ones before "
+                f"it; remove it and all later phases to train them again"
+            )
+        return True
 
     def train(self, segmenter: Segmenter) -> None:
         """Train in pieces, between which windows are mined, and save the bundle."""
         phase, checkpoint = self.phase, self.folder / "checkpoint.pt"
-        assert phase.fit.max_steps is not None, "a training in pieces ends somewhere"
+        assert phase.fit.max_steps is not None
         mined: list[Tiles] = []
         seed = (self.demo.seed, self.number)
         for start, end in itertools.pairwise(
@@ -233,7 +289,7 @@ class _PhaseRun:
             folder,
             phase.num_mined,
             demo.drawn_px,
-            demo.seed + _MINING_SEEDS[10 * (self.number - 1) + number - 1],
+            demo.seed + _MINING_SEEDS[_MOST_MININGS * (self.number - 1) + number - 1],
             partial(_mined_tiles, folder / "bundle", self.frames, phase.num_false_alarms),
             workers=demo.workers,
             report=self.report,
@@ -249,6 +305,7 @@ class _PhaseRun:
             version=version,
             tile_px=tile_px or wide_px,
             wide_tile_px=wide_px if tile_px else None,
+            trained_on=self.so_far,
         )
 
 

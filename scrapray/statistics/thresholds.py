@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from scrapray.config import SURE_CERTAINTY
 
+_DECIMALS = 6
 _ABOVE = 0.005
 """A threshold lies so much above the score that must not pass it."""
 
@@ -24,20 +25,20 @@ def choose_thresholds(
 ) -> tuple[float, ...]:
     """The thresholds, one for each contaminant, that flag most contaminated loads and few clean loads of the future.
 
-    A load is flagged as the rules that ship flag it: where a contaminant passes its threshold in two frames, as the
-    robust count asks for, or in one frame with certainty (``SURE_CERTAINTY``); a load with one frame has that one's
-    word. The false alarms that are allowed go to the contaminants that gain most by them: a class whose scores tell
-    little is better kept silent.
+    A load is flagged as the rules on contaminants that ship flag it: where one passes its threshold in two frames, as
+    the robust count asks for, or in one frame with certainty (``SURE_CERTAINTY``); a load with one frame has that
+    one's word. The false alarms that are allowed go to the contaminants that gain most by them: a class whose scores
+    tell little is better kept silent.
 
     Args:
         peaks_of_clean_loads: For each load without any contaminant, the highest score of each contaminant in each
-            frame, (F, K); measured with whatever thresholds.
+            frame, (F, K); measured with thresholds of at most ``lowest``, below which peaks may rest on half a look.
         peaks_of_contaminated_loads: The same for loads that should be flagged.
         max_flagged_frac: Chance that a new clean load may have of being flagged wrongly. It passes a threshold that n
             of the L known ones pass with a chance of (n + 1) / (L + 1), since each is as likely as any other to score
             highest; any of K thresholds, then, with one of at most (all that pass + K) / (L + 1). Where some may pass,
             choosing which adds a little to that.
-        lowest: No threshold is chosen below it; peaks below it need not be exact.
+        lowest: No threshold is chosen below it.
 
     Raises:
         ValueError: The chance is not one, or there are too few clean loads to promise it.
@@ -49,7 +50,7 @@ def choose_thresholds(
         raise ValueError(f"max_flagged_frac is {max_flagged_frac}, must be above 0 and at most 1")
     num_clean = len(peaks_of_clean_loads)
     num_classes = np.shape(peaks_of_clean_loads[0])[1] if num_clean else 1
-    most = math.floor(max_flagged_frac * (num_clean + 1) + 1e-9) - num_classes
+    most = min(math.floor(max_flagged_frac * (num_clean + 1) + 1e-9) - num_classes, num_clean - 1)
     if most < 0 or not num_clean:
         raise ValueError(
             f"{num_clean} clean loads cannot promise that at most {max_flagged_frac:.0%} of others are flagged; it "
@@ -70,8 +71,8 @@ def choose_thresholds(
 
 
 def _just_above(scores_K: npt.NDArray[np.float64], lowest: float) -> npt.NDArray[np.float64]:
-    """Thresholds that these scores do not pass; near 1, half of what is left."""
-    return np.clip(scores_K + np.minimum(_ABOVE, (1 - scores_K) / 2), lowest, None).round(6)
+    """Thresholds that these scores do not pass; near 1, half of what is left, and never 1 itself."""
+    return np.clip(scores_K + np.minimum(_ABOVE, (1 - scores_K) / 2), lowest, 1 - 10**-_DECIMALS).round(_DECIMALS)
 
 
 def _flagged_up_to(peaks_of_loads: Sequence[npt.ArrayLike]) -> npt.NDArray[np.float64]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from scrapray.errors import ConfigurationError, ModelError
 from scrapray.labels import CONTAMINANT_PROMPT, SCRAP_CONTAMINANTS, STEEL_PROMPT
 from scrapray.segmenter.bundle import load_bundle
 from scrapray.segmenter.demo import (
@@ -43,8 +44,8 @@ SETTINGS = SegmenterConfig(
 )
 
 
-PHASE = Phase(fit=FitConfig(batch_size=4, max_steps=3, report_every_steps=1), input_px=32, tile_px=48, wide_tile_px=48)
-DEMO = DemoTraining(segmenter=SETTINGS, phases=(PHASE,), drawn_px=64, num_training=96, test_px=48, num_test=16)
+PHASE = Phase(fit=FitConfig(batch_size=4, max_steps=3, report_every_steps=1), input_px=32, tile_px=48, wide_tile_px=64)
+DEMO = DemoTraining(segmenter=SETTINGS, phases=(PHASE,), drawn_px=64, num_training=96, test_px=64, num_test=16)
 GREY = np.full((64, 64, 3), 128, np.uint8), np.zeros((64, 64), np.uint8)
 
 
@@ -70,7 +71,7 @@ def test_pictures_and_classes_are_varied_together(tmp_path: Path) -> None:
     stream = varied_tiles(tiles, [], PHASE, (0,))
     for _ in range(2 * len(tiles)):
         image_HW3, class_HW = next(stream)
-        assert (image_HW3.shape, class_HW.shape) == ((48, 48, 3), (48, 48))
+        assert image_HW3.shape == (*class_HW.shape, 3)
         for kind in np.unique(class_HW[class_HW > 0]):
             assert (image_HW3[class_HW == kind][:, kind - 1] > 150).all()
             assert (image_HW3[class_HW != kind][:, kind - 1] < 150).all()
@@ -94,7 +95,7 @@ def test_of_a_mined_picture_the_middle_is_shown(tmp_path: Path) -> None:
     image_HW3, class_HW = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
     image_HW3[24:40, 24:40] = 255
     mined = keep_tiles(tmp_path, 4, 64, 0, lambda seed, side_px: itertools.repeat((image_HW3, class_HW)))
-    stream = varied_tiles(mined, [mined], replace(PHASE, tile_px=16, mined_share=1.0), (0,))
+    stream = varied_tiles(mined, [mined], replace(PHASE, tile_px=16, wide_share=0.0, mined_share=1.0), (0,))
     assert all(next(stream)[0].any() for _ in range(100))
 
 
@@ -106,7 +107,7 @@ def test_mined_pictures_are_met_as_often_as_asked_for(tmp_path: Path) -> None:
 
 
 def test_classes_are_counted_by_the_tiles_that_training_shows(tmp_path: Path) -> None:
-    tiles, phase = some_tiles(tmp_path, 128), replace(PHASE, tile_px=16, wide_tile_px=16, aimed_share=0.0)
+    tiles, phase = some_tiles(tmp_path, 128), replace(PHASE, tile_px=16, wide_share=0.0, aimed_share=0.0)
     shown = list(itertools.islice(varied_tiles(tiles, [], phase, (0,)), 400))
     kinds = [set(np.unique(class_HW[::STRIDE_PX, ::STRIDE_PX])) for _, class_HW in shown]
     counts = count_per_class(shown)
@@ -116,7 +117,7 @@ def test_classes_are_counted_by_the_tiles_that_training_shows(tmp_path: Path) ->
 
 
 def test_a_mining_that_was_killed_while_it_wrote_its_bundle_goes_on(tmp_path: Path, clip_dir: Path) -> None:
-    phase = replace(PHASE, wide_tile_px=64, mine_after_steps=(1,), num_mined=8, num_false_alarms=2)
+    phase = replace(PHASE, mine_after_steps=(1,), num_mined=8, num_false_alarms=2)
     demo = replace(DEMO, phases=(phase,), drawn_px=96, test_px=64, workers=1)
     (tmp_path / "run" / "phase-1" / "mined-1" / "bundle").mkdir(parents=True)
     train_demo_bundle(clip_dir, tmp_path / "run", tmp_path / "demo", demo, squares, frames_of_squares)
@@ -124,10 +125,9 @@ def test_a_mining_that_was_killed_while_it_wrote_its_bundle_goes_on(tmp_path: Pa
 
 
 def test_a_phase_goes_on_from_the_bundle_of_the_one_before(tmp_path: Path, clip_dir: Path) -> None:
-    first = replace(PHASE, wide_tile_px=64)
-    still = replace(first, fit=replace(PHASE.fit, max_steps=1, optim=OptimConfig(warmup_steps=1_000_000)))
+    still = replace(PHASE, fit=replace(PHASE.fit, max_steps=1, optim=OptimConfig(warmup_steps=1_000_000)))
     larger = replace(still, input_px=64, tile_px=64, wide_tile_px=96, mine_after_steps=(0,), num_mined=8)
-    demo = replace(DEMO, phases=(first, larger), drawn_px=96, test_px=96, workers=1)
+    demo = replace(DEMO, phases=(PHASE, larger), drawn_px=96, test_px=96, workers=1)
     lines: list[str] = []
     card = train_demo_bundle(
         clip_dir, tmp_path / "run", tmp_path / "demo", demo, squares, frames_of_squares, lines.append
@@ -141,9 +141,8 @@ def test_a_phase_goes_on_from_the_bundle_of_the_one_before(tmp_path: Path, clip_
 
 
 def test_a_phase_whose_bundle_is_there_is_done(tmp_path: Path, clip_dir: Path) -> None:
-    first = replace(PHASE, wide_tile_px=64)
-    last = replace(first, fit=replace(PHASE.fit, max_steps=1))
-    demo = replace(DEMO, phases=(first, last), test_px=64, workers=1)
+    last = replace(PHASE, fit=replace(PHASE.fit, max_steps=1))
+    demo = replace(DEMO, phases=(PHASE, last), workers=1)
     train_demo_bundle(clip_dir, tmp_path / "run", tmp_path / "demo", demo, squares, frames_of_squares)
     other = tmp_path / "other"
     shutil.copytree(tmp_path / "run" / "phase-1" / "bundle", other / "phase-1" / "bundle")
@@ -152,6 +151,35 @@ def test_a_phase_whose_bundle_is_there_is_done(tmp_path: Path, clip_dir: Path) -
     assert sum(line.startswith("step") for line in lines) == 1
     at_once, in_pieces = (load_bundle(tmp_path / name).card.weights_sha256 for name in ("demo", "demo-2"))
     assert at_once == in_pieces
+
+    longer = replace(PHASE, fit=replace(PHASE.fit, max_steps=4))
+    with pytest.raises(ModelError, match=r"phase-1.bundle was made with other settings .* remove it and all later"):
+        train_demo_bundle(
+            clip_dir, other, tmp_path / "demo-3", replace(demo, phases=(longer, last)), squares, frames_of_squares
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fit": FitConfig()}, "needs max_steps"),
+        ({"wide_only_steps": 4}, "wide_only_steps is 4, must be 0 to max_steps, 3"),
+        ({"mine_after_steps": (3,)}, r"mine_after_steps are \(3,\), must ascend, each below 3"),
+        ({"mine_after_steps": (2, 1)}, "must ascend"),
+        ({"tile_px": 64}, "tile_px is 64, must be less than wide_tile_px, 64"),
+    ],
+)
+def test_a_phase_that_would_fail_after_hours_is_refused_at_once(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        replace(PHASE, **changes)
+
+
+def test_tiles_and_minings_that_cannot_be_had_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="wide_tile_px is 96, more than drawn_px, 64"):
+        replace(DEMO, phases=(replace(PHASE, wide_tile_px=96),))
+    often = replace(PHASE, fit=replace(PHASE.fit, max_steps=20), mine_after_steps=tuple(range(11)))
+    with pytest.raises(ConfigurationError, match="11 minings in a phase, at most 10"):
+        replace(DEMO, phases=(often,))
 
 
 def test_a_perfect_map_has_perfect_figures(tmp_path: Path) -> None:

@@ -48,6 +48,16 @@ def test_a_score_near_one_is_not_let_pass_either() -> None:
     assert 0.998 < threshold < 1
 
 
+@pytest.mark.parametrize("score", [0.9999999, 1.0])
+def test_a_threshold_is_never_one(score: float) -> None:
+    assert choose_thresholds([[[score]]], [], 0.5, LOWEST) == (0.999999,)
+
+
+def test_all_but_one_clean_load_may_pass_at_most() -> None:
+    assert choose_thresholds(CLEAN, loads((0.3, 0.0)), 1.0, LOWEST) == (0.205, 0.05)
+    assert choose_thresholds([[[0.3]]], loads((0.1,)), 1.0, LOWEST) == (0.305,)
+
+
 @pytest.mark.parametrize(("clean", "needed"), [([], "19"), (CLEAN, "39"), (CLEAN * 12, "39")])
 def test_too_few_clean_loads_promise_nothing(clean: list[np.ndarray], needed: str) -> None:
     with pytest.raises(ValueError, match=rf"{len(clean)} clean loads cannot promise .* it takes {needed} or more"):
