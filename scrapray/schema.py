@@ -155,7 +155,8 @@ _CONTAMINATION = [
     _required("verdict_rule", pa.string()),
     _required("verdict_reason", pa.string()),
 ]
-"""``verdict`` is ``accept``, ``review`` or ``reject``; ``worst_severity`` is 0 where nothing was found."""
+"""``verdict`` is ``accept``, ``review`` or ``reject``; ``worst_severity`` is that of what two frames agree
+on, and 0 where there is nothing of the kind."""
 
 LOADS = pa.schema(
     [

@@ -278,8 +278,9 @@ def _contamination(load: Mapping[str, Any]) -> str:
 
 
 def _found(load: Mapping[str, Any]) -> str:
-    found = sorted((each for each in load["classes"] if each["count"]), key=lambda each: -each["severity"])
-    return ", ".join(f"{each['count']} {each['class_name']}" for each in found) or "-"
+    """Robust counts, and with a question mark what only one frame shows."""
+    found = sorted((each for each in load["classes"] if each["max_score"] > 0), key=lambda each: -each["severity"])
+    return ", ".join(f"{each['count'] or '?'} {each['class_name']}" for each in found) or "-"
 
 
 def _reasons(summary: "AuditSummary") -> str:

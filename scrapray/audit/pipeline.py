@@ -30,7 +30,7 @@ from scrapray import cluster
 from scrapray.audit.actors import Segment, classes_of
 from scrapray.audit.fetch import fetch
 from scrapray.audit.ledger import Ledger, Progress
-from scrapray.audit.retries import forget_failed_downloads
+from scrapray.audit.retries import forget_failed_downloads, forget_unfinished_writes
 from scrapray.config import AuditConfig, ResourcesConfig
 from scrapray.lake import write_table
 from scrapray.schema import WORK_LIST
@@ -82,6 +82,7 @@ def segment_frames(
     started_s = time.monotonic()
     classes_of(card, config.segment)
     todo = manifest.filter(pc.is_null(manifest["reject_stage"])).select(WORK_LIST.names)
+    forget_unfinished_writes(_results_uri(work_uri), _checkpoint_uri(work_uri), storage)
     forget_failed_downloads(_results_uri(work_uri), _checkpoint_uri(work_uri), storage)
     ledger = Ledger(_checkpoint_uri(work_uri), storage, todo["frame_id"])
     num_done_before = ledger.num_done()

@@ -147,7 +147,13 @@ def adjust_bundle(
     clean = [load.peaks_FK for load in first if load.peaks_FK and load.largest_px == 0]
     large = [load.peaks_FK for load in first if load.peaks_FK and load.largest_px >= LARGE_PX]
     thresholds = choose_thresholds(clean, large, max_flagged_frac, lowest_threshold)
-    write_card(copy_dir, replace(card, thresholds=thresholds))
+    chosen_on = {
+        "clean_loads": len(clean),
+        "contaminated_loads": len(large),
+        "frames_per_load": frames_per_load,
+        "max_flagged_frac": max_flagged_frac,
+    }
+    write_card(copy_dir, replace(card, thresholds=thresholds, metrics={**card.metrics, "thresholds": chosen_on}))
     unseen = rehearsed(for_areas, num_loads=num_for_areas, seed=seed + _num_parts(num_for_thresholds), scene=scene)
     card = calibrate_bundle(copy_dir, unseen, drawn_settings(for_areas).segment)
     write_card(bundle_dir, card)

@@ -1,4 +1,4 @@
-"""Frames that could not be downloaded are not done for good: the store may have mended, so the next run asks again.
+"""What an earlier run has left that is not done for good: half a write, and frames that could not be downloaded.
 
 Shape of the folders: see ``pipeline``.
 """
@@ -16,6 +16,27 @@ from scrapray.schema import RESULTS
 from scrapray.storage import Storage
 
 _NUM_FILES_AT_ONCE = 16
+_PENDING = ".pending.parquet"
+"""How Ray calls the checkpoint of a write that has begun; what is written bears the name that stands before it."""
+
+
+def forget_unfinished_writes(results_uri: str, checkpoint_uri: str, storage: Storage) -> int:
+    """Remove what a writer that was killed, or whose disk was full, has left, perhaps half a file of rows.
+
+    Ray does the same, but only when its pipeline starts, and the rows are read before.
+
+    Returns:
+        Number of these writes.
+
+    Raises:
+        StorageError: The work folder cannot be read or written.
+    """
+    pending = [uri for uri in parquet_files(checkpoint_uri, storage) if uri.endswith(_PENDING)]
+    begun = tuple(_name(uri).removesuffix(_PENDING) for uri in pending)
+    unfinished = [uri for uri in parquet_files(results_uri, storage) if begun and _name(uri).startswith(begun)]
+    for uri in (*unfinished, *pending):
+        storage.delete(uri)
+    return len(pending)
 
 
 def forget_failed_downloads(results_uri: str, checkpoint_uri: str, storage: Storage) -> int:
@@ -63,6 +84,10 @@ def open_results(uris: Sequence[str], storage: Storage) -> pa.dataset.Dataset:
 def parquet_files(uri: str, storage: Storage) -> list[str]:
     """URIs of the Parquet files below a URI."""
     return [name for name in storage.list_names(uri) if name.endswith(".parquet")]
+
+
+def _name(uri: str) -> str:
+    return uri.rpartition("/")[2]
 
 
 def _drop_rows(uri: str, frame_ids: pa.Array, storage: Storage) -> None:

@@ -37,7 +37,8 @@ def choose_thresholds(
         max_flagged_frac: Chance that a new clean load may have of being flagged wrongly. It passes a threshold that n
             of the L known ones pass with a chance of (n + 1) / (L + 1), since each is as likely as any other to score
             highest; any of K thresholds, then, with one of at most (all that pass + K) / (L + 1). Where some may pass,
-            choosing which adds a little to that.
+            choosing which adds a little to that. It holds for loads of as many frames as the known ones: every further
+            frame is a further chance.
         lowest: No threshold is chosen below it.
 
     Raises:

@@ -110,7 +110,10 @@ def _reason_to_fire(rule: VerdictRule, findings: LoadFindings) -> str | None:
         found = [each for each in findings.classes if _holds(rule, each)]
         if not found:
             return None
-        reasons.append(_describe(max(found, key=lambda each: (each.severity, each.count, each.max_score))))
+        best = max(found, key=lambda each: (each.severity, each.count, each.max_score))
+        reasons.append(_describe(best))
+        if rule.min_certainty is not None:
+            reasons.append(f"certainty {best.certainty:.2f}, limit {rule.min_certainty:.2f}")
     return "; ".join(reasons)
 
 

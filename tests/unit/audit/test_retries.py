@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scrapray.audit.retries import forget_failed_downloads, without_old_failures
+from scrapray.audit.retries import forget_failed_downloads, forget_unfinished_writes, without_old_failures
 from scrapray.schema import RESULTS
 from scrapray.storage import Storage
 
@@ -51,6 +51,21 @@ def test_frames_that_could_not_be_downloaded_are_no_longer_done(work: Path) -> N
     assert ids(work / "checkpoint") == ids(work / "results") == ["a", "d"]
     assert pq.read_table(work / "results" / "0.parquet").schema.equals(RESULTS)
     assert forget(work) == 0
+
+
+@pytest.mark.parametrize("num_bytes", [0, 4, 200, None])
+def test_half_a_write_is_forgotten_and_the_rest_stays(work: Path, num_bytes: int | None) -> None:
+    """Ray writes rows under their final name, between a pending checkpoint and a finished one."""
+    torn, pending = work / "results" / "9-0.parquet", work / "checkpoint" / "9.pending.parquet"
+    write(results(e=None), torn)
+    write(results(e=None).select(["frame_id"]), pending)
+    torn.write_bytes(torn.read_bytes()[:num_bytes])
+    pending.write_bytes(pending.read_bytes()[:num_bytes])
+    assert forget_unfinished_writes(str(work / "results"), str(work / "checkpoint"), Storage()) == 1
+    assert not torn.exists() and not pending.exists()
+    assert forget(work) == 2
+    assert ids(work / "checkpoint") == ids(work / "results") == ["a", "d"]
+    assert forget_unfinished_writes(str(work / "results"), str(work / "checkpoint"), Storage()) == 0
 
 
 def test_nothing_is_touched_where_every_frame_was_read(tmp_path: Path) -> None:

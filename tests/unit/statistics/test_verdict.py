@@ -94,6 +94,10 @@ def test_a_class_that_was_never_detected_fires_nothing():
     ("load", "reason"),
     [
         (findings(found("spray can", 3, 2, 0.931)), "spray can (severity 3): 2 or more seen, best score 0.93"),
+        (
+            findings(found("spray can", 3, 0, 0.97, 0.9)),
+            "spray can (severity 3): seen in one frame only, best score 0.97; certainty 0.90, limit 0.35",
+        ),
         (findings(frac=0.0015), "contamination 0.150% (95 %: 0.000% to 0.200%), limit 0.100%"),
         (findings(num_used=1), "1 of 14 frames usable, needs 2"),
         (findings(coverage_frac=0.4), "40% of the bed seen, limit 50%"),
