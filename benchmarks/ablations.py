@@ -52,7 +52,7 @@ def main() -> None:
 
 def draw_dataset(folder: Path, num_loads: int) -> Path:
     """Drawn loads as a dataset; drawn and prepared once."""
-    archive, dataset = folder / "archive", folder / f"drawn-{num_loads}"
+    archive, dataset = folder / f"archive-{num_loads}", folder / f"drawn-{num_loads}"
     if not (archive / "truth.json").exists():
         with progress("frames drawn") as report:
             draw_archive(

@@ -18,8 +18,10 @@ def main(dataset_uri: str, settings: str, runs_uri: str | None = None) -> None:
     """Train, register, and say what came out."""
     is_file = settings.endswith(".toml")
     config = read_finetune(Path(settings)) if is_file else read_finetune(None, settings.split("+"))
-    beside = join(absolute(dataset_uri).rstrip("/").rpartition("/")[0], "runs")
-    summary = train_model(dataset_uri, runs_uri or beside, config=config)
+    folder, _, name = absolute(dataset_uri).rstrip("/").rpartition("/")
+    if runs_uri is None and folder.endswith(":/"):
+        sys.exit(f"{dataset_uri}: a dataset that is a whole bucket, {name}, has nothing beside it; say where runs go")
+    summary = train_model(dataset_uri, runs_uri or join(folder, "runs"), config=config)
     precision = summary.test["any"]["average_precision"]
     print(f"{summary.name}: pixel AP on test {precision:.4f}, bundle {summary.bundle_uri}")
     print(summary.model_uri or "not registered yet")

@@ -63,36 +63,52 @@ def join(*, what: str, bundles: Sequence[Mapping[str, float]], mend: str, wait_s
                 logging_level=logging.ERROR,
                 log_to_driver=False,
             )
-    available = _resources()
-    if _is_less(available, needed) and wait_s:
-        available = _wait_for_nodes(bundles, needed, wait_s)
-    if _is_less(available, needed):
+    homeless = without_room(bundles, _nodes())
+    if homeless and wait_s:
+        homeless = _wait_for_nodes(bundles, wait_s)
+    available: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    if homeless:
         raise ConfigurationError(
             f"{what} needs {needed['CPU']:g} CPUs and {needed['GPU']:g} GPUs at once, the Ray cluster has "
-            f"{available.get('CPU', 0):g} and {available.get('GPU', 0):g}; {mend}"
+            f"{available.get('CPU', 0):g} and {available.get('GPU', 0):g}, and none of its {len(_nodes())} nodes has "
+            f"room left for {homeless[0].get('CPU', 0):g} and {homeless[0].get('GPU', 0):g} more; {mend}"
         )
     return available
 
 
-def _resources() -> dict[str, float]:
-    available: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return available
+def without_room(
+    bundles: Sequence[Mapping[str, float]], nodes: Sequence[Mapping[str, float]]
+) -> list[Mapping[str, float]]:
+    """Bundles that find no node with all that they take, when the largest choose first; exact where all are alike.
+
+    Args:
+        bundles: What each actor or task takes, by Ray's names.
+        nodes: What each node has.
+    """
+    left = [dict(node) for node in nodes]
+    homeless = []
+    for bundle in sorted(bundles, key=lambda each: (-each.get("GPU", 0), -each.get("CPU", 0))):
+        home = next((node for node in left if all(node.get(name, 0) >= num for name, num in bundle.items())), None)
+        if home is None:
+            homeless.append(bundle)
+        else:
+            home.update({name: home.get(name, 0) - num for name, num in bundle.items()})
+    return homeless
 
 
-def _is_less(available: Mapping[str, float], needed: Mapping[str, float]) -> bool:
-    return any(available.get(name, 0) < amount for name, amount in needed.items())
+def _nodes() -> list[dict[str, float]]:
+    """What each living node has."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
-def _wait_for_nodes(
-    bundles: Sequence[Mapping[str, float]], needed: Mapping[str, float], wait_s: float
-) -> dict[str, float]:
-    """Ask the cluster's autoscaler for what all stages need; what it has when that is there or the time is up."""
+def _wait_for_nodes(bundles: Sequence[Mapping[str, float]], wait_s: float) -> list[Mapping[str, float]]:
+    """Ask the cluster's autoscaler for what all stages need; what has no room yet when the time is up."""
     give_up_at = time.monotonic() + wait_s
     request_resources(bundles=[dict(bundle) for bundle in bundles])
     try:
-        while _is_less(available := _resources(), needed) and time.monotonic() < give_up_at:
+        while (homeless := without_room(bundles, _nodes())) and time.monotonic() < give_up_at:
             time.sleep(_LOOK_AGAIN_S)
-        return available
+        return homeless
     finally:
         request_resources(bundles=[])  # one that stands keeps idle nodes for ever; from here on the work does
 

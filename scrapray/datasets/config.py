@@ -4,6 +4,7 @@
 """
 
 import datetime as dt
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -17,6 +18,11 @@ from scrapray.labels import MAX_SEVERITY, SCRAP_CONTAMINANTS, Contaminant
 _KNOWN = {contaminant.name: contaminant for contaminant in SCRAP_CONTAMINANTS}
 _MOST_CLASSES = 255
 _SHARES_TOLERANCE = 1e-9
+_SCORED_EVERY_PX = 4
+_RESERVED = ("any", "steel")
+"""Names that figures and masks use themselves."""
+_NAME = re.compile(r"[\w][\w .:/-]*")
+"""What a tracking server takes as part of a name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +41,11 @@ class ClassConfig:
     severity: int | None = None
 
     def __post_init__(self) -> None:
+        require(
+            self.name.lower() not in _RESERVED and _NAME.fullmatch(self.name) is not None,
+            f"{self.name!r} cannot be the name of a class: take letters, digits, blanks and _ - . / : and none of "
+            f"{', '.join(_RESERVED)}",
+        )
         require(
             self.name in _KNOWN or None not in (self.definition, self.severity),
             f"{self.name!r} is new, so give its definition and its severity",
@@ -82,7 +93,10 @@ class TilesConfig:
     max_pixels: int = 50_000_000
 
     def __post_init__(self) -> None:
-        require(self.tile_px >= 1, f"tile_px is {self.tile_px}, must be 1 or more")
+        require(
+            self.tile_px >= 1 and self.tile_px % _SCORED_EVERY_PX == 0,
+            f"tile_px is {self.tile_px}, must be a multiple of {_SCORED_EVERY_PX}: every fourth pixel is scored",
+        )
         require(
             0 <= self.overlap_px < self.tile_px,
             f"overlap_px is {self.overlap_px}, must be 0 to {self.tile_px - 1}, less than tile_px",
@@ -161,6 +175,18 @@ class BedByWords:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetResources:
+    """``[resources]``: a cluster without room is given ``wait_for_nodes_s`` to grow, or refused at once."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    wait_for_nodes_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.wait_for_nodes_s >= 0, f"wait_for_nodes_s is {self.wait_for_nodes_s}, must be 0 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetConfig:
     """The whole file."""
 
@@ -174,6 +200,7 @@ class DatasetConfig:
     annotations: AnnotationsConfig = AnnotationsConfig()
     tiles: TilesConfig = TilesConfig()
     split: SplitConfig = SplitConfig()
+    resources: DatasetResources = DatasetResources()
 
     def __post_init__(self) -> None:
         names = [one.name for one in self.classes]

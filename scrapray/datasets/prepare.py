@@ -115,7 +115,7 @@ def prepare_dataset(
         work_uri = join(dataset_uri, _WORK, input_sha256[:_ID_CHARACTERS])
         writer = PartWriter(dataset_uri=dataset_uri, work_uri=work_uri, storage=storage, cutter=_cutter(config))
         parts = plan_parts(frames, _FRAMES_PER_PART)
-        num_done_before = _write_parts(parts, writer, progress)
+        num_done_before = _write_parts(parts, writer, config.resources.wait_for_nodes_s, progress)
         names = parts["part"].to_pylist()
         manifest = writer.read_manifest(names)
         skipped = pa.concat_tables([skipped_table(found.skipped), writer.read_skipped(names)])
@@ -176,7 +176,7 @@ def _cutter(config: DatasetConfig) -> TileCutter:
 def _public_settings(config: DatasetConfig) -> dict[str, Any]:
     """The settings that decide what is in a dataset, as they come back from JSON."""
     settings = asdict(config)
-    del settings["storage"]
+    del settings["storage"], settings["resources"]
     plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
     return plain
 
@@ -211,13 +211,14 @@ def _refuse_empty_splits(
             )
 
 
-def _write_parts(parts: pa.Table, writer: PartWriter, progress: Progress) -> int:
+def _write_parts(parts: pa.Table, writer: PartWriter, wait_s: float, progress: Progress) -> int:
     """Make the parts that are not done; returns the number of frames of those that were."""
     left = parts.filter(pc.invert(pc.is_in(parts["part"], value_set=writer.done())))
     num_frames, num_left = (pc.sum(pc.list_value_length(some["frames"]), min_count=0).as_py() for some in (parts, left))
     num_done_before = num_done = num_frames - num_left
     if left.num_rows:
-        cluster.join(what="a dataset", bundles=[{"CPU": 1.0}] * _CPUS, mend="add nodes")
+        mend = "add nodes, or give it time to start some ([resources] wait_for_nodes_s)"
+        cluster.join(what="a dataset", bundles=[{"CPU": 1.0}] * _CPUS, mend=mend, wait_s=wait_s)
         cluster.set_up_data(_PATIENCE_S)
         with cluster.own_errors(writer.work_uri, writer.storage):
             blocks = [left.slice(place, 1) for place in range(left.num_rows)]

@@ -45,7 +45,9 @@ class Dataset:
             cache: Folder for copies of a dataset that does not lie on this machine; by default one for each dataset
                 among the temporary files.
         """
-        here = Path(tempfile.gettempdir()) / f"scrapray-tiles-{self.card.dataset_sha256[:16]}"
+        # Equal tiles may stand in other parts and rows of another dataset.
+        whole = sha256_of([self.uri, self.card.dataset_sha256, self.card.input_sha256])
+        here = Path(tempfile.gettempdir()) / f"scrapray-tiles-{whole[:16]}"
         rows = self.manifest.filter(pc.equal(self.manifest["split"], name))
         return SplitTiles(join(self.uri, "tiles"), rows, self.storage, cache or here)
 

@@ -27,12 +27,12 @@ class Journal:
         self._file = self.folder / "calls.jsonl"
 
     def calls(self) -> list[Call]:
-        """All calls that wait, the oldest first; a last line that was cut off by a crash is left out."""
+        """All calls that wait, the oldest first; a line that is damaged, such as a last one cut off, is left out."""
         try:
             lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
         except FileNotFoundError:
             return []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        return [call for line in lines if line.endswith("\n") and (call := _call_in(line))]
 
     def keep(self, call: Call) -> None:
         """Add a call; the file or folder at its ``path``, where it has one, is copied under the same name."""
@@ -80,3 +80,10 @@ class Journal:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self.folder.mkdir(exist_ok=True)
             yield
+
+
+def _call_in(line: str) -> Call | None:
+    with suppress(json.JSONDecodeError):
+        call: Call = json.loads(line)
+        return call
+    return None

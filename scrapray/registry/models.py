@@ -42,6 +42,11 @@ class Registry:
         self._model_name = model_name
         self._journals = journals
 
+    @property
+    def tracking_uri(self) -> str:
+        """Of the server; it holds no secret."""
+        return self._server.uri
+
     @contextmanager
     def start_run(self, name: str, *, run_id: str | None = None) -> Iterator[Run]:
         """A run that ends with this context; with an id, an earlier one goes on. Sends first what others kept."""

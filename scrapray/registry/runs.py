@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import scrapray
-from scrapray.errors import RegistryError
+from scrapray.errors import ModelError, RegistryError, SchemaError
 from scrapray.registry.journal import Call, Journal
 from scrapray.registry.server import Server
 from scrapray.registry.versions import ModelVersion, register, split_tag
@@ -145,6 +145,10 @@ class Run:
         try:
             with self._server.explained(f"log {call['call']} of run {self.run_id}"):
                 answer = self._perform(call)
+        except (ModelError, SchemaError) as error:
+            # What a call speaks of is damaged or gone: no reason for the others to wait, or for the work to stop.
+            _log.warning("scrapray: cannot log %s of run %s: %s", call["call"], self.run_id, error)
+            return False, None
         except RegistryError as error:
             self._is_silent = error.reason == "unreachable"
             self._ask_again_s = time.monotonic() + _ASK_AGAIN_AFTER_S

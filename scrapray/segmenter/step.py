@@ -188,7 +188,7 @@ def train_step(
     if not (math.isfinite(report.loss) and math.isfinite(report.grad_norm)):
         raise DivergedError(
             f"training diverged: loss {report.loss}, gradient norm {report.grad_norm}; lower the learning rates or "
-            f"lengthen the warm-up, and go on from the last checkpoint"
+            f"lengthen the warm-up"
         )
     optimizer.step()
     return report

@@ -18,6 +18,8 @@ from scrapray.training.config import WorkersConfig
 from scrapray.training.loop import SCORE, Task, train_worker
 
 _CHECKPOINTS_KEPT = 2
+_MOST_STARTS = 60
+"""Of workers: each takes a minute where a cluster has lost the nodes for them. Without a limit Ray goes on for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,10 @@ def finetune(task: Task, *, name: str, runs_uri: str, storage: Storage) -> Finet
             name=name,
             storage_path=path,
             storage_filesystem=filesystem,
-            failure_config=ray.train.FailureConfig(max_failures=workers.max_failures),
+            # Ray's own type is that of the version before.
+            failure_config=cast(Any, ray.train.FailureConfig)(
+                max_failures=workers.max_failures, controller_failure_limit=_MOST_STARTS
+            ),
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=_CHECKPOINTS_KEPT, checkpoint_score_attribute=SCORE, checkpoint_score_order="max"
             ),

@@ -20,6 +20,7 @@ import ray.train.torch
 import schedulefree
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
 
 from scrapray.errors import DivergedError
 from scrapray.labels import Contaminant
@@ -170,6 +171,7 @@ class _Worker:
 
     def end_epoch(self, step: int) -> None:
         """Validate, tell, and save."""
+        self._check_weights(step)
         with evaluation_mode(self.module, self.optimizer):
             figures = _sum_over_workers(self._measure())
         metrics = {
@@ -182,7 +184,12 @@ class _Worker:
         self.save(step, {**metrics, SCORE: metrics.get(f"{_VALIDATION}/{ANY}/average_precision", 0.0)})
 
     def save(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Write a checkpoint of averaged weights, from the first worker only; all workers wait for it."""
+        """Write a checkpoint of averaged weights, from the first worker only; all workers wait for it.
+
+        Raises:
+            DivergedError: A weight is no finite number any more; the last checkpoint is from before.
+        """
+        self._check_weights(step)
         with tempfile.TemporaryDirectory() as folder, evaluation_mode(self.module, self.optimizer):
             checkpoint = None
             values = checkpoint_of(step, self.segmenter, self.optimizer)
@@ -192,6 +199,18 @@ class _Worker:
                 checkpoint = ray.train.Checkpoint.from_directory(folder)
             epoch = step / self.steps_per_epoch
             ray.train.report({"step": step, "epoch": epoch, **metrics}, checkpoint=checkpoint)
+
+    def _check_weights(self, step: int) -> None:
+        """An update can break weights though loss and gradient were fine; all workers find it in the same step."""
+        shares = (each.to_local() if isinstance(each, DTensor) else each for each in self.module.parameters())
+        num_broken = torch.stack([(~torch.isfinite(share)).sum() for share in shares]).sum()
+        if dist.is_initialized():
+            dist.all_reduce(num_broken)
+        if num_broken:
+            raise DivergedError(
+                f"training diverged: {int(num_broken)} weights are no finite numbers after step {step}; lower the "
+                "learning rates or lengthen the warm-up"
+            )
 
     def _measure(self) -> Figures:
         """This worker's part of the validation tiles."""
@@ -222,7 +241,7 @@ def check_course(curve: Sequence[Mapping[str, float]]) -> None:
     if losses[-1] > _DIVERGED_RATIO * losses[0]:
         raise DivergedError(
             f"training diverged: loss {losses[-1]:.3g} over the last {_REPORT_EVERY_STEPS} steps, {losses[0]:.3g} over "
-            f"the first; lower the learning rates or lengthen the warm-up, and go on from the last checkpoint"
+            f"the first; lower the learning rates or lengthen the warm-up"
         )
 
 

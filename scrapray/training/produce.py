@@ -28,7 +28,7 @@ from scrapray.config import sha256_of
 from scrapray.datasets.read import Dataset, open_dataset
 from scrapray.errors import ConfigurationError, RegistryError
 from scrapray.registry import ModelVersion, Registry, Run
-from scrapray.segmenter.bundle import CARD, BundleCard
+from scrapray.segmenter.bundle import CARD, BundleCard, sha256_of_file
 from scrapray.storage import Storage, absolute, join
 from scrapray.training.config import FinetuneConfig
 from scrapray.training.curves import CURVES, draw_curves
@@ -57,6 +57,7 @@ class TrainingSummary:
         bundle_uri: Where the bundle lies.
         model_uri: The registered version; None where the server will hear of it later.
         run_id: On the MLflow server.
+        tracking_uri: Of that server.
         seconds: That this took, without what an earlier start did.
     """
 
@@ -69,6 +70,7 @@ class TrainingSummary:
     bundle_uri: str
     model_uri: str | None
     run_id: str
+    tracking_uri: str
     seconds: float
 
 
@@ -107,11 +109,11 @@ def train_model(
     _join_cluster(config)
     storage = storage.patient()
     dataset = replace(dataset, storage=storage)
-    begun = _begun_run(run_uri, storage)
+    begun = _begun_run(run_uri, registry, storage)
     with _started(registry, name, begun, run_uri) as run, own_errors(run_uri, storage):
         if not begun:
             run.log_settings(config.as_dict(), dataset_card=json.loads(dataset.card.to_json()))
-            storage.write_bytes(join(run_uri, _RUN), json.dumps({"run_id": run.run_id}).encode())
+            _note_run(run, registry, run_uri, storage)
         finetuned = _train(dataset, config, run, name, absolute(runs_uri), progress)
         card = _export(dataset, config, finetuned, name, join(run_uri, _BUNDLE))
         _add_curves(finetuned, join(run_uri, _BUNDLE), storage)
@@ -126,6 +128,7 @@ def train_model(
         bundle_uri=join(run_uri, _BUNDLE),
         model_uri=version.uri if version else None,
         run_id=run.run_id,
+        tracking_uri=registry.tracking_uri,
         seconds=time.monotonic() - began,
     )
     _note_result(summary, run_uri, storage)
@@ -133,12 +136,20 @@ def train_model(
 
 
 def _finished(run_uri: str, registry: Registry, storage: Storage) -> TrainingSummary:
-    """What came of a training that has ended; a server that was away then hears of it now."""
+    """What came of a training that has ended; a server that was away then, or is another one, hears of it now."""
     summary = TrainingSummary(**json.loads(storage.read_bytes(join(run_uri, _RESULT))))
-    if summary.model_uri is None:
-        with _started(registry, summary.name, _begun_run(run_uri, storage), run_uri) as run:
+    if summary.model_uri is None or summary.tracking_uri != registry.tracking_uri:
+        begun = _begun_run(run_uri, registry, storage)
+        with _started(registry, summary.name, begun, run_uri) as run:
+            if not begun:
+                _note_run(run, registry, run_uri, storage)
             version = _register(run, summary.bundle_uri, storage)
-        summary = replace(summary, model_uri=version.uri if version else None, run_id=run.run_id)
+        summary = replace(
+            summary,
+            model_uri=version.uri if version else None,
+            run_id=run.run_id,
+            tracking_uri=registry.tracking_uri,
+        )
         _note_result(summary, run_uri, storage)
     return summary
 
@@ -183,8 +194,11 @@ def _check_splits(dataset: Dataset) -> None:
 
 
 def _name_of(dataset: Dataset, config: FinetuneConfig) -> str:
-    """Name of the run: equal for equal settings on an equal dataset."""
-    identity = sha256_of([dataset.card.dataset_sha256, config.sha256()])
+    """Name of the run: equal for all that decides what comes out of it."""
+    card, start = dataset.card, config.start
+    files = [sha256_of_file(Path(one)) for one in (start.clip, start.weights) if one and Path(one).is_file()]
+    classes = [asdict(one) for one in card.classes]
+    identity = sha256_of([card.dataset_sha256, classes, config.sha256(), files, scrapray.__version__])
     return f"{dataset.uri.rstrip('/').rpartition('/')[2]}-{identity[:8]}"
 
 
@@ -193,10 +207,16 @@ def _num_steps(dataset: Dataset, config: FinetuneConfig) -> int:
     return dataset.card.splits["train"].num_tiles // training.batch_size * training.epochs
 
 
-def _begun_run(run_uri: str, storage: Storage) -> str | None:
-    """The run on the server that an earlier start began."""
+def _begun_run(run_uri: str, registry: Registry, storage: Storage) -> str | None:
+    """The run on this server that an earlier start began; one on another server is none."""
     uri = join(run_uri, _RUN)
-    return str(json.loads(storage.read_bytes(uri))["run_id"]) if storage.exists(uri) else None
+    noted = json.loads(storage.read_bytes(uri)) if storage.exists(uri) else {}
+    return noted["run_id"] if noted.get("tracking_uri") == registry.tracking_uri else None
+
+
+def _note_run(run: Run, registry: Registry, run_uri: str, storage: Storage) -> None:
+    noted = {"run_id": run.run_id, "tracking_uri": registry.tracking_uri}
+    storage.write_bytes(join(run_uri, _RUN), json.dumps(noted).encode())
 
 
 def _join_cluster(config: FinetuneConfig) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -128,6 +129,22 @@ def test_figures_that_waited_are_sent_together_and_none_waits_for_one_that_is_re
     steps = [each.step for each in client.get_metric_history(run.run_id, "loss")]
     assert steps == [step for step in range(1, 2101) if step != 2000]
     assert [call["figures"][0][0] for call in journal.calls()] == ["a,b"]
+
+
+def test_a_kept_bundle_that_is_damaged_holds_nothing_up(registry, tmp_path, tiny_bundle, caplog):
+    with registry.start_run("first") as run:
+        pass
+    journal = Journal(tmp_path / "mlflow-journal" / run.run_id)
+    journal.keep({"call": "bundle", "path": str(tiny_bundle), "values": {}})
+    (kept,) = journal.calls()
+    (Path(kept["path"]) / "card.json").unlink()
+    journal.keep({"call": "metrics", "figures": [["loss", 0.5, 1, 1]]})
+    with registry.start_run("second"):
+        pass
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    assert [each.value for each in client.get_metric_history(run.run_id, "loss")] == [0.5]
+    assert "cannot log bundle" in caplog.text and "card.json" in caplog.text
+    assert [call["call"] for call in journal.calls()] == ["bundle"]
 
 
 def test_a_bundle_becomes_a_version_with_card_signature_and_tags(registry, add, tiny_bundle):

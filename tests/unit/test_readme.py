@@ -37,6 +37,7 @@ DATASET_SECTIONS = {
     "[annotations]": datasets.AnnotationsConfig,
     "[[classes]]": datasets.ClassConfig,
     "[tiles]": datasets.TilesConfig,
+    "[resources]": datasets.DatasetResources,
     "[split]": datasets.SplitConfig,
     "[[split.fixed]]": datasets.FixedDates,
 }

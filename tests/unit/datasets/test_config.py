@@ -78,7 +78,7 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
         ("[[classes]]\nname = 'motor'\nseverity = 9", "'motor': severity is 9, must be 1 to 3"),
         ("[[classes]]\nname = 'motor'\n[[classes]]\nname = 'motor'", "classes motor, motor: a name stands twice"),
         ("[annotations]\nignored_classes = ['Motor']", "the class name 'Motor' has two meanings"),
-        ("[tiles]\ntile_px = 0", "tile_px is 0, must be 1 or more"),
+        ("[tiles]\ntile_px = 0", "tile_px is 0, must be a multiple of 4"),
         ("[tiles]\noverlap_px = 512", "overlap_px is 512, must be 0 to 511, less than tile_px"),
         ("[tiles]\nclean_share = 2", "clean_share is 2.0, must be 0 to 1"),
         ("[split]\ntrain = 0.9", "train, validation and test add up to 1.2, must be 1"),
@@ -105,3 +105,16 @@ def test_a_mask_value_without_a_meaning_is_named(tmp_path: Path) -> None:
     config = read(tmp_path, "[annotations]\nmask_values = ['motor', 'tyre']")
     with pytest.raises(ConfigurationError, match=r"\[annotations\] mask_values has the classes 'tyre'"):
         _ = config.class_of_mask_value
+
+
+@pytest.mark.parametrize("name", ["any", "Steel", "battery, lead", "", " pipe", "a|b"])
+def test_a_name_that_figures_or_the_server_cannot_take_is_refused(tmp_path: Path, name: str) -> None:
+    text = f"[[classes]]\nname = '{name}'\ndefinition = 'lead battery'\nseverity = 3"
+    with pytest.raises(ConfigurationError, match="cannot be the name of a class"):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize("tile_px", [0, 510])
+def test_tiles_of_which_not_every_pixel_can_be_scored_are_refused(tmp_path: Path, tile_px: int) -> None:
+    with pytest.raises(ConfigurationError, match=f"tile_px is {tile_px}, must be a multiple of 4"):
+        read(tmp_path, f"[tiles]\ntile_px = {tile_px}\noverlap_px = 0")

@@ -44,6 +44,13 @@ def test_calls_that_came_while_others_were_sent_stay(journal):
     assert journal.calls() == calls(3)
 
 
+def test_a_damaged_line_is_left_out_and_the_others_stay(journal):
+    keep(journal, 1, 2)
+    file = journal.folder / "calls.jsonl"
+    file.write_text(file.read_text().replace('"step": 1', '"step'))
+    assert journal.calls() == calls(2)
+
+
 def test_figures_that_are_no_numbers_come_back(journal):
     journal.keep({"call": "metrics", "values": {"loss": float("inf")}})
     assert journal.calls()[0]["values"]["loss"] == float("inf")
