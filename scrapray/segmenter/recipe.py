@@ -37,7 +37,7 @@ SMALL = Phase(
 )
 # A tile of 128 px shows no large thing whole; the same scale at a larger input does, and takes five times as long.
 LARGE = Phase(fit=_fit(1_200, batch_size=4, rate=0.3), input_px=512, tile_px=256, wide_tile_px=512)
-LARGE_SETTLED = replace(LARGE, fit=_fit(2_800, batch_size=4, rate=0.1), mine_after_steps=(0,), num_mined=512)
+LARGE_SETTLED = replace(LARGE, fit=_fit(2_400, batch_size=4, rate=0.1), mine_after_steps=(0,), num_mined=512)
 
 DEMO_TRAINING = DemoTraining(
     segmenter=SegmenterConfig(
