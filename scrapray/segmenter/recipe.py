@@ -51,5 +51,5 @@ DEMO_TRAINING = DemoTraining(
     drawn_px=512,
     num_training=3_584,
     test_px=512,
-    num_test=384,
+    num_test=128,
 )
