@@ -63,13 +63,13 @@ def test_the_demo_bundle_finds_contaminants_above_chance_on_fresh_tiles(tmp_path
     bundle = load_bundle(DEMO)
     tiles = keep_tiles(tmp_path, 36, 256, 3_000_000, draw_tiles)
     found = measure(score_all(bundle.model, tiles, bundle.card.tile_sides_px), tiles)["pixels"]["any"]
-    assert found["average_precision"] > 4 * found["prevalence"]
-    assert found["auroc"] > 0.75
+    assert found["average_precision"] > 14 * found["prevalence"]
+    assert found["auroc"] > 0.9
 
 
 def test_the_demo_bundle_beats_the_frozen_clip_on_its_card() -> None:
     metrics = read_card(DEMO).metrics
     tuned, frozen = (metrics[kind]["pixels"]["any"] for kind in ("finetuned", "frozen_clip"))
     assert tuned["prevalence"] == frozen["prevalence"]
-    assert tuned["average_precision"] > 8 * frozen["average_precision"]
+    assert tuned["average_precision"] > 20 * frozen["average_precision"]
     assert np.isfinite(tuned["auroc"])
