@@ -278,9 +278,13 @@ def _contamination(load: Mapping[str, Any]) -> str:
 
 
 def _found(load: Mapping[str, Any]) -> str:
-    """Robust counts, and with a question mark what only one frame shows."""
+    """Robust counts, and what a single frame shows."""
     found = sorted((each for each in load["classes"] if each["max_score"] > 0), key=lambda each: -each["severity"])
-    return ", ".join(f"{each['count'] or '?'} {each['class_name']}" for each in found) or "-"
+    words = (
+        f"{each['count']} {each['class_name']}" if each["count"] else f"{each['class_name']} (1 frame)"
+        for each in found
+    )
+    return ", ".join(words) or "-"
 
 
 def _reasons(summary: "AuditSummary") -> str:

@@ -113,7 +113,11 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path, monkeypatch: p
 
 def _load(**changes: Any) -> dict[str, Any]:
     """A row of loads, as far as the screen shows it."""
-    can = {"class_name": "spray can", "severity": 3, "count": 2}
+    can = {"class_name": "spray can", "severity": 3, "count": 2, "max_score": 0.9}
+    glimpse, nothing = (
+        {"class_name": name, "severity": 1, "count": 0, "max_score": score}
+        for name, score in (("cable", 0.8), ("motor", 0.0))
+    )
     row = {
         "truck_id": "T-0003",
         "load_id": "20261120-03",
@@ -124,7 +128,7 @@ def _load(**changes: Any) -> dict[str, Any]:
         "contamination_frac": 0.00071,
         "contamination_low": 0.0002,
         "contamination_high": 0.0011,
-        "classes": [{"class_name": "cable", "severity": 1, "count": 0}, can],
+        "classes": [glimpse, nothing, can],
     }
     return row | changes
 
@@ -158,7 +162,9 @@ def test_the_end_of_an_audit_shows_verdicts_frames_speed_and_where_to_look() -> 
         "5 of 6",
         "0.071%",
         "0.020% - 0.110%",
-        "2 spray can",
+        "2 spray can,",
+        "cable (1",
+        "frame)",
         "highest severity",
         "6: 5 used, 1 rejected (quality blurred 1)",
         "6 frames segmented in 12 s, 0.50 frames/s",
@@ -166,7 +172,7 @@ def test_the_end_of_an_audit_shows_verdicts_frames_speed_and_where_to_look() -> 
         "'s3://yard-lake/loads/*/*/*.parquet'",
     ):
         assert words in text
-    assert "cable" not in text
+    assert "motor" not in text
 
 
 def test_a_load_that_nobody_saw_is_shown_too() -> None:
