@@ -130,13 +130,15 @@ def test_a_dataset_becomes_a_candidate_that_an_audit_can_load(dataset: Path, set
     assert late.model_uri == told["model_uri"] == json.loads((run / "result.json").read_text())["model_uri"]
     assert len(Registry().list_versions()) == 1, "what is registered is not registered again"
 
-    (run / "result.json").write_text(json.dumps(told | {"model_uri": None}))
     another = Registry(f"sqlite:///{tmp_path}/another.db")
-    with pytest.raises(RegistryError, match=r"has no run .* any more, remove .*run\.json, and a new run begins"):
-        train_model(str(dataset), str(tmp_path / "runs"), config=read_finetune(settings), registry=another)
-    (run / "run.json").unlink()
     anew = train_model(str(dataset), str(tmp_path / "runs"), config=read_finetune(settings), registry=another)
+    assert anew.run_id != told["run_id"], "another server hears of it too"
     assert (anew.model_uri, another.show(CANDIDATE).run_id) == ("models:/scrap-segmenter/1", anew.run_id)
+
+    (run / "result.json").write_text(json.dumps(told | {"model_uri": None}))
+    (run / "run.json").write_text(json.dumps({"run_id": "0" * 32, "tracking_uri": told["tracking_uri"]}))
+    with pytest.raises(RegistryError, match=r"has no run .* any more, remove .*run\.json, and a new run begins"):
+        train_model(str(dataset), str(tmp_path / "runs"), config=read_finetune(settings))
 
 
 @pytest.mark.slow
