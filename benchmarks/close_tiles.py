@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("scrapray/bundles/demo"))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    scene = SceneSettings(num_frames=2, contaminated_share=0.5)
+    scene = SceneSettings(num_frames=1, contaminated_share=1.0)
     bundle = load_bundle(given.model)
     camera = CameraConfig(bed_polygon_px=tuple(scene.bed_polygon_px))
     config = AuditConfig(segment=SegmentConfig(overlap_px=OVERLAP_PX), cameras={"c": camera})
