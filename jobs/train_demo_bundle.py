@@ -3,8 +3,8 @@
     python jobs/train_demo_bundle.py [scrapray/bundles/miniature-clip] [runs/demo] [scrapray/bundles/demo]
 
 Draws tiles and trains, draws frames and goes on with what was wrong in them, chooses thresholds on drawn loads, and
-measures on others how far areas are off; the bundle is put into the third folder when all that is done. Takes some ten
-hours on two cores. Killed and started again, it goes on from its last checkpoint in the second folder.
+measures on others how far areas are off; the bundle is put into the third folder when all that is done. Takes some
+seven hours on two cores. Killed and started again, it goes on from its last checkpoint in the second folder.
 """
 
 import shutil
