@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scrapray.audit.rehearsal import adjust_bundle
 from scrapray.imagery.scenes import SceneSettings, draw_frames, draw_tiles
-from scrapray.segmenter.demo import draw_test_tiles, measure_at_thresholds, train_demo_bundle
+from scrapray.segmenter.demo import train_demo_bundle
 from scrapray.segmenter.recipe import DEMO_TRAINING
 
 DRAW = partial(draw_tiles, cell_px=256)
@@ -27,7 +27,7 @@ if __name__ == "__main__":
     made_dir = run_dir / "bundle"
     train_demo_bundle(clip_dir, run_dir, made_dir, DEMO_TRAINING, DRAW, DRAW_FRAMES)
     # Neither training nor the benchmark of drawn loads uses seeds from this on to 9,000,000.
-    adjust_bundle(
+    card = adjust_bundle(
         made_dir,
         run_dir / "loads",
         num_for_thresholds=56,
@@ -37,5 +37,5 @@ if __name__ == "__main__":
         max_flagged_frac=0.15,
         lowest_threshold=0.6,
     )
-    print(measure_at_thresholds(made_dir, draw_test_tiles(run_dir, DEMO_TRAINING, DRAW)).to_json())
+    print(card.to_json())
     shutil.copytree(made_dir, bundle_dir, dirs_exist_ok=True)

@@ -209,19 +209,26 @@ class QualityConfig:
         )
 
 
+SUSPICION = 0.4
+"""Score in a wide tile from which on a place is looked at again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentConfig:
     """``[segment]``: how frames are cut, scored and turned into detections.
 
-    ``map_stride_px`` is the grid of the blended anomaly map: one value per that many frame pixels each way.
-    ``precision`` is that of the vision tower; ``auto`` takes bf16 on a GPU and on a CPU that is made for it, which is
-    settled once for all workers of an audit. ``thresholds`` overrides the bundle's own, class by class.
+    ``suspicion`` is the score in a wide tile from which on a place is looked at again, by a model with tiles of two
+    sides; a threshold that is lower counts instead. ``map_stride_px`` is the grid of the blended anomaly map: one value
+    per that many frame pixels each way. ``precision`` is that of the vision tower; ``auto`` takes bf16 on a GPU and on
+    a CPU that is made for it, which is settled once for all workers of an audit. ``thresholds`` overrides the bundle's
+    own, class by class.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     overlap_px: int = 64
+    suspicion: float = SUSPICION
     tiles_per_batch: int = 8
     map_stride_px: int = 4
     min_area_px: int = 100
@@ -230,6 +237,7 @@ class SegmentConfig:
 
     def __post_init__(self) -> None:
         require(self.overlap_px >= 0, f"overlap_px is {self.overlap_px}, must be 0 or more")
+        require(0 < self.suspicion < 1, f"suspicion is {self.suspicion}, must be between 0 and 1")
         require(self.tiles_per_batch >= 1, f"tiles_per_batch is {self.tiles_per_batch}, must be 1 or more")
         require(self.map_stride_px >= 1, f"map_stride_px is {self.map_stride_px}, must be 1 or more")
         require(

@@ -56,8 +56,7 @@ CLASS_AREA = pa.struct(
     ]
 )
 """A contaminant on one frame. ``max_score`` is that of its best detection, 0 without any; ``peak_score`` the highest
-that the map reaches over the smallest area of a detection, below the threshold too (there it may rest on wide tiles
-alone)."""
+that the map reaches over the smallest area of a detection, below the threshold too."""
 
 BBOX = pa.struct([_required(side, pa.int32()) for side in ("x_min_px", "y_min_px", "x_max_px", "y_max_px")])
 

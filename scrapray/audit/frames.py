@@ -2,8 +2,8 @@
 
     decode -> quality and truck bed -> tiles -> score_tiles (tiles of several frames together) -> blend -> components
 
-Where there are tiles of two sides, the wide ones come first. The score of a place is the mean of what both say, so a
-close tile is looked at only where that mean can still reach a threshold: in scrap, a small part of them.
+With tiles of two sides, the wide ones come first, all over the bed. What looks suspicious in them, a small part of the
+scrap, is looked at again in tiles that are centred on it, and these have the last word there.
 
 Whatever is wrong with a frame ends in a row that says so. Only what is wrong with the machine or the model, such as
 memory that runs out, goes on as an exception: the next frame would meet it too.
@@ -28,7 +28,7 @@ from scrapray.imagery.components import Component, find_components, inside_bed, 
 from scrapray.imagery.decode import decode_frame
 from scrapray.imagery.masks import encode_mask
 from scrapray.imagery.quality import judge_quality, measure_quality
-from scrapray.imagery.tiling import Mosaic, mean_of_mosaics, pad_to_grid, tile_boxes
+from scrapray.imagery.tiling import Mosaic, boxes_around, last_word, pad_to_grid, suspicious, tile_boxes
 from scrapray.schema import RESULTS
 
 Row = dict[str, Any]
@@ -59,16 +59,16 @@ class Classes:
 class _Sight:
     """A frame between its bytes and its row.
 
-    It has a mosaic for each side of tiles, widest first. Within one side tiles are always added in the same order, so
-    the row of a frame has the same bits whatever other frames were scored with it.
+    It has a mosaic for each look so far, and the sides of tiles for those to come. Within a look tiles are always added
+    in the same order, so the row of a frame has the same bits whatever others were scored with it.
     """
 
     source: ArchivedFrame
     row: Row
     pixels_HW3: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
     bed_HW: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
-    mosaics: dict[int, Mosaic] = field(default_factory=dict)
-    sides_left_px: list[int] = field(default_factory=list)
+    mosaics: list[Mosaic] = field(default_factory=list)
+    looks_left_px: list[int] = field(default_factory=list)
     num_unscored: int = 0
 
 
@@ -121,11 +121,14 @@ class FrameSegmenter:
                     yield from self._go_on(sight, waiting)
 
     def _go_on(self, sight: _Sight, waiting: dict[int, list[_Tile]]) -> Iterator[Row]:
-        """Let tiles of the next side wait, of a frame that has none left of the one before; after the last, its row."""
-        while sight.num_unscored == 0 and sight.sides_left_px:
-            boxes_N4 = self._boxes(sight, sight.sides_left_px[0])
-            waiting[sight.sides_left_px.pop(0)].extend((sight, box_4) for box_4 in boxes_N4)
+        """Let tiles of the next look wait, of a frame that has none left of the one before; after the last, its row."""
+        while sight.num_unscored == 0 and sight.looks_left_px:
+            side_px = sight.looks_left_px.pop(0)
+            boxes_N4 = self._boxes(sight, side_px)
+            waiting[side_px].extend((sight, box_4) for box_4 in boxes_N4)
             sight.num_unscored = len(boxes_N4)
+            height, width = (side // self._segment.map_stride_px for side in sight.pixels_HW3.shape[:2])
+            sight.mosaics.append(Mosaic(len(self._classes.names), height, width))
         if sight.num_unscored == 0:
             if sight.row["status"] == "used":
                 _succeeds("segment", self._measure, sight)
@@ -179,31 +182,30 @@ class FrameSegmenter:
             raise FrameError("quality", reason)
 
     def _spread_out(self, sight: _Sight) -> None:
-        sides_px = [side_px for side_px in self._tile_sides_px if side_px <= min(sight.bed_HW.shape)]
+        sides_px = self._sides_that_fit(sight)
         if not sides_px:
             raise FrameError("segment", "frame_smaller_than_tile")
-        stride_px = self._segment.map_stride_px
-        sight.pixels_HW3 = pad_to_grid(sight.pixels_HW3, stride_px)
-        height, width = sight.pixels_HW3.shape[:2]
-        sight.sides_left_px = sorted(sides_px, reverse=True)
-        sight.mosaics = {
-            side_px: Mosaic(len(self._classes.names), height // stride_px, width // stride_px)
-            for side_px in sight.sides_left_px
-        }
+        sight.pixels_HW3 = pad_to_grid(sight.pixels_HW3, self._segment.map_stride_px)
+        sight.looks_left_px = sides_px if len(sides_px) == 1 else [sides_px[0], *sides_px]
 
     def _boxes(self, sight: _Sight, side_px: int) -> NDArray[np.intp]:
-        """Where to look with tiles of this side: in the bed, where a threshold can still be reached, boxes_N4.
-
-        At best, tiles of this side and of those after it will say 1; of the widest, all have to be looked at.
-        """
-        stride_px, thresholds_K = self._segment.map_stride_px, np.array(self._classes.thresholds, np.float32)
-        said_Khw = np.sum([mosaic.blended() for mosaic in sight.mosaics.values()], axis=0)
-        at_best_Khw = inside_bed((said_Khw + len(sight.sides_left_px)) / len(sight.mosaics), sight.bed_HW, stride_px)
-        open_hw: NDArray[np.bool_] = np.any(at_best_Khw >= thresholds_K[:, None, None], axis=0)
+        """Where to look with tiles of this side, boxes_N4: at first all over the bed, then at what is suspicious."""
+        stride_px, overlap_px = self._segment.map_stride_px, self._segment.overlap_px
         height, width = sight.pixels_HW3.shape[:2]
-        boxes_N4 = tile_boxes(height, width, side_px, self._segment.overlap_px)
-        boxes_N4 = boxes_N4[touches(boxes_N4, sight.bed_HW)]
-        return boxes_N4[touches(boxes_N4 // stride_px, open_hw)]
+        everywhere_N4 = tile_boxes(height, width, side_px, overlap_px)
+        everywhere_N4 = everywhere_N4[touches(everywhere_N4, sight.bed_HW)]
+        if not sight.mosaics:
+            return everywhere_N4
+        # What reaches its threshold must have been looked at twice, be that as low as it may.
+        least_K = [min(self._segment.suspicion, threshold) for threshold in self._classes.thresholds]
+        places_hw = suspicious(inside_bed(sight.mosaics[0].blended(), sight.bed_HW, stride_px), least_K)
+        around_N4 = boxes_around(places_hw, self._sides_that_fit(sight), overlap_px, stride_px)[side_px]
+        # However many places are suspicious, it takes no more tiles than to look everywhere.
+        return min(around_N4, everywhere_N4, key=len)
+
+    def _sides_that_fit(self, sight: _Sight) -> list[int]:
+        shortest_px = min(sight.bed_HW.shape)
+        return sorted((side_px for side_px in self._tile_sides_px if side_px <= shortest_px), reverse=True)
 
     def _score(self, tiles: Sequence[_Tile], side_px: int) -> Iterator[_Sight]:
         """Score tiles and yield the frames that have none left of this side."""
@@ -215,14 +217,14 @@ class FrameSegmenter:
         scores_NKhw = self._score_tiles(batch_NHW3)[: len(tiles)]
         stride_px = self._segment.map_stride_px
         for (sight, (x0, y0, _, _)), scores_Khw in zip(tiles, scores_NKhw, strict=True):
-            sight.mosaics[side_px].add(scores_Khw, x0 // stride_px, y0 // stride_px)
+            sight.mosaics[-1].add(scores_Khw, x0 // stride_px, y0 // stride_px)
             sight.num_unscored -= 1
             if sight.num_unscored == 0:
                 yield sight
 
     def _measure(self, sight: _Sight) -> None:
         stride_px, min_area_px = self._segment.map_stride_px, self._segment.min_area_px
-        map_Khw = inside_bed(mean_of_mosaics(list(sight.mosaics.values())), sight.bed_HW, stride_px)
+        map_Khw = inside_bed(last_word(sight.mosaics), sight.bed_HW, stride_px)
         found = find_components(map_Khw, self._classes.thresholds, sight.bed_HW, stride_px, min_area_px)
         peaks_K = [peak_score(map_hw.ravel(), stride_px, min_area_px) for map_hw in map_Khw]
         # Components never overlap, so their areas add up to that of their union.

@@ -168,7 +168,7 @@ def reading_of(card: BundleCard, config: AuditConfig) -> Reading:
 
 def area_settings(segment: SegmentConfig) -> dict[str, Any]:
     """The settings that areas depend on, as plain values; those of a calibration hold for no others."""
-    names = ("min_area_px", "map_stride_px", "overlap_px", "thresholds")
+    names = ("min_area_px", "map_stride_px", "overlap_px", "suspicion", "thresholds")
     return {name: getattr(segment, name) for name in names}
 
 

@@ -132,7 +132,7 @@ def adjust_bundle(
         seed: Of the first set, as for ``rehearse``; the second goes on where it ends. Not to be used again to judge the
             bundle.
         max_flagged_frac: See ``choose_thresholds``.
-        lowest_threshold: See ``choose_thresholds``. The first set is looked at closely only where this is in reach.
+        lowest_threshold: See ``choose_thresholds``. What reaches it in the first set is looked at again.
         scene: What loads are drawn like.
     """
     scene = scene or SceneSettings()

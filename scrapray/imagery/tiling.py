@@ -1,16 +1,26 @@
 """Frames -> overlapping square tiles, and tile scores -> one blended map.
 
+A frame can be looked at twice: all over with wide tiles, then at every suspicion with a tile of its own, which has the
+last word there. That tile is centred on what it is to judge and as close as its size allows: whatever it is stands in
+it whole and with what surrounds it on all sides, which no grid of tiles can promise.
+
 Shapes: N tiles, K classes, H W pixels of a frame, h w cells of a map (one cell is ``stride_px`` pixels each way).
 Boxes are xyxy, half-open.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
+
+from scrapray.imagery.components import EIGHT_CONNECTED
 
 _BATCH = 16
+_ROOM = 0.25
+"""Share of a tile's side that is left around a place."""
 
 
 def tile_boxes(height_px: int, width_px: int, tile_px: int, overlap_px: int) -> NDArray[np.intp]:
@@ -28,6 +38,49 @@ def tile_boxes(height_px: int, width_px: int, tile_px: int, overlap_px: int) -> 
     step_px = tile_px - overlap_px
     tops, lefts = _starts(height_px, tile_px, step_px), _starts(width_px, tile_px, step_px)
     return np.array([(x, y, x + tile_px, y + tile_px) for y in tops for x in lefts], dtype=np.intp)
+
+
+def boxes_around(
+    places_hw: NDArray[np.bool_], sides_px: Sequence[int], overlap_px: int, stride_px: int
+) -> dict[int, NDArray[np.intp]]:
+    """Boxes of tiles around marked places, each 8-connected place in the middle of its own.
+
+    A place is looked at with the smallest tile that leaves ``_ROOM`` around it, or with the largest there is.
+
+    Args:
+        places_hw: What to look at, in cells of a map of the frame.
+        sides_px: Of the tiles; at most those of the frame.
+        overlap_px: Pixels that neighbours share at least, where a place is larger than a tile.
+        stride_px: Pixels per cell, by which tiles are aligned.
+
+    Returns:
+        boxes_N4 of each side, none twice; inside the frame, so at its edge a place is not quite in the middle.
+    """
+    limit_yx = tuple(cells * stride_px for cells in places_hw.shape)
+    corners: dict[int, set[tuple[int, ...]]] = {side_px: set() for side_px in sides_px}
+    labels_hw, _ = ndimage.label(places_hw, structure=EIGHT_CONNECTED)
+    for place in ndimage.find_objects(labels_hw):
+        extents = [(cells.start * stride_px, cells.stop * stride_px) for cells in place]
+        length_px = max(stop - start for start, stop in extents)
+        side_px = min((side for side in sides_px if length_px <= side * (1 - _ROOM)), default=max(sides_px))
+        starts = (
+            _starts_around(*extent, limit, side_px, overlap_px, stride_px)
+            for extent, limit in zip(extents, limit_yx, strict=True)
+        )
+        corners[side_px].update(itertools.product(*starts))
+    return {
+        side_px: np.array([(x, y, x + side_px, y + side_px) for y, x in sorted(found)], np.intp).reshape(-1, 4)
+        for side_px, found in corners.items()
+    }
+
+
+def _starts_around(
+    start_px: int, stop_px: int, limit_px: int, tile_px: int, overlap_px: int, stride_px: int
+) -> list[int]:
+    covered_px = max(stop_px - start_px, tile_px)
+    first_px = (start_px + stop_px - covered_px) // 2
+    starts = (first_px + start for start in _starts(covered_px, tile_px, tile_px - overlap_px))
+    return [min(max(start // stride_px * stride_px, 0), limit_px - tile_px) for start in starts]
 
 
 def _starts(length_px: int, tile_px: int, step_px: int) -> list[int]:
@@ -75,11 +128,19 @@ class Mosaic:
         return self._weight_hw > 0
 
 
-def mean_of_mosaics(mosaics: Sequence[Mosaic]) -> NDArray[np.float32]:
-    """In each cell the mean of those that have seen it, map_Khw; 0 where none has."""
-    times_hw = np.sum([mosaic.seen_hw for mosaic in mosaics], axis=0, dtype=np.float32)
-    mean_Khw: NDArray[np.float32] = np.sum([mosaic.blended() for mosaic in mosaics], axis=0) / times_hw.clip(min=1)
-    return mean_Khw
+def last_word(mosaics: Sequence[Mosaic]) -> NDArray[np.float32]:
+    """In each cell the score of the last mosaic that has seen it, map_Khw; 0 where none has."""
+    first, *later = mosaics
+    map_Khw = first.blended()
+    for mosaic in later:
+        np.copyto(map_Khw, mosaic.blended(), where=mosaic.seen_hw)
+    return map_Khw
+
+
+def suspicious(map_Khw: NDArray[np.float32], least_K: Sequence[float]) -> NDArray[np.bool_]:
+    """Cells in which a contaminant scores at least so much, places_hw."""
+    places_hw: NDArray[np.bool_] = np.any(map_Khw >= np.array(least_K, np.float32)[:, None, None], axis=0)
+    return places_hw
 
 
 @cache
@@ -97,7 +158,7 @@ def blend_tiles(
     overlap_px: int,
     stride_px: int,
 ) -> NDArray[np.float32]:
-    """Cut a picture into tiles, score them some at a time, and blend the scores into one map.
+    """Cut a picture into tiles, score them some at a time, and blend the scores into one map; for figures by pixel.
 
     Args:
         image_HW3: RGB; sides are multiples of the stride.

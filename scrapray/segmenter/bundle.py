@@ -45,7 +45,8 @@ class BundleCard:
         classes: The contaminants, in the order of the score maps.
         thresholds: Score from which a pixel counts, for each of them.
         tile_px: Side of the tiles that frames are cut into.
-        wide_tile_px: Side of wider tiles that frames are also cut into; the mean of both counts. None for no others.
+        wide_tile_px: Side of wider tiles that frames are cut into instead; what is suspicious in them is looked at
+            again, in a tile of either side that is centred on it. None for no others.
         clip: Shape of the CLIP.
         segmenter: What else the segmenter is made of.
         trained_on: Where the weights come from, in plain values.

@@ -22,7 +22,7 @@ from scipy import ndimage
 
 from scrapray.errors import ConfigurationError, ModelError
 from scrapray.imagery.augmentation import AugmentConfig, augment
-from scrapray.imagery.components import EIGHT_CONNECTED, Component, find_components
+from scrapray.imagery.components import EIGHT_CONNECTED
 from scrapray.imagery.tiling import blend_tiles
 from scrapray.labels import SCRAP_CONTAMINANTS
 from scrapray.segmenter.bundle import (
@@ -32,18 +32,15 @@ from scrapray.segmenter.bundle import (
     load_for_training,
     read_card,
     save_bundle,
-    write_card,
 )
 from scrapray.segmenter.checkpoint import steps_done
 from scrapray.segmenter.drawn_tiles import Tiles, TileSource, keep_tiles
 from scrapray.segmenter.fit import FitConfig, FitProgress, TilePair, fit
 from scrapray.segmenter.losses import tiles_per_class
 from scrapray.segmenter.measure import STRIDE_PX, Figures, cpu_is_made_for_bf16, score_tiles
-from scrapray.segmenter.mining import MIN_AREA_PX, mined_windows
+from scrapray.segmenter.mining import mined_windows
 from scrapray.segmenter.model import Segmenter, SegmenterConfig, build_segmenter
-
-OBJECT_BANDS_PX = (15, 30, 60, 120)
-"""Lower ends of the bands of length by which recall of objects is told."""
+from scrapray.statistics.metrics import ScoreHistogram
 
 _OVERLAP_PX = 32
 _TEST_SEED = 2_000_000
@@ -176,7 +173,15 @@ def train_demo_bundle(
         workers=demo.workers,
         report=report,
     )
-    test = draw_test_tiles(run_dir, demo, source, report)
+    test = keep_tiles(
+        run_dir / "test",
+        demo.num_test,
+        demo.test_px,
+        demo.seed + _TEST_SEED,
+        source,
+        workers=demo.workers,
+        report=report,
+    )
     model, weights = str(clip_dir / "model.json"), clip_dir / "weights.safetensors"
     done_dirs: list[Path] = []
     for number, phase in enumerate(demo.phases, start=1):
@@ -309,30 +314,6 @@ class _PhaseRun:
         )
 
 
-def measure_at_thresholds(bundle_dir: Path, test: Tiles) -> BundleCard:
-    """Write into a bundle's card what it finds and misses with its thresholds."""
-    bundle = load_bundle(bundle_dir)
-    found = measure(score_all(bundle.model, test, bundle.card.tile_sides_px), test, bundle.card.thresholds)
-    card = replace(bundle.card, metrics={**bundle.card.metrics, "finetuned": found})
-    write_card(bundle_dir, card)
-    return card
-
-
-def draw_test_tiles(
-    run_dir: Path, demo: DemoTraining, source: TileSource, report: Callable[[str], None] = lambda line: None
-) -> Tiles:
-    """The pictures on which the figures of the card are taken."""
-    return keep_tiles(
-        run_dir / "test",
-        demo.num_test,
-        demo.test_px,
-        demo.seed + _TEST_SEED,
-        source,
-        workers=demo.workers,
-        report=report,
-    )
-
-
 def _mined_tiles(
     bundle_dir: Path, frames: FrameSource, num_false_alarms: int, seed: int, side_px: int
 ) -> Iterator[TilePair]:
@@ -422,56 +403,18 @@ def score_all(segmenter: Segmenter, pictures: Tiles, tile_sides_px: Sequence[int
     return np.stack([blend(image_HW3).astype(np.float16) for image_HW3, _ in _each(pictures)])
 
 
-def measure(
-    scores_NCHW: NDArray[np.float16], tiles: Tiles, thresholds_K: Sequence[float] | None = None
-) -> dict[str, Any]:
-    """Figures for a card: pixels of each contaminant and of all together; with thresholds, also components."""
+def measure(scores_NCHW: NDArray[np.float16], tiles: Tiles) -> dict[str, Any]:
+    """Figures for a card: pixels of each contaminant and of all together, with the recall where F1 is highest."""
     ends = np.cumsum([len(chunk) for chunk in tiles.classes])
     chunks = zip(np.split(scores_NCHW, ends[:-1]), tiles.classes, strict=True)
-    histograms = reduce(add, (Figures.of(scores, classes, _NAMES) for scores, classes in chunks)).histograms
-    pixels = {name: asdict(histogram.metrics()) for name, histogram in histograms.items()}
-    if thresholds_K is None:
-        return {"pixels": pixels}
-    for name, threshold in zip(_NAMES, thresholds_K, strict=True):
-        pixels[name] |= {"threshold": threshold, "recall_at_threshold": histograms[name].recall_at(threshold)}
-    return {"pixels": pixels, **_measure_objects(scores_NCHW, tiles, thresholds_K)}
+    figures = reduce(add, (Figures.of(scores, classes, _NAMES) for scores, classes in chunks))
+    return {"pixels": {name: _with_recall(histogram) for name, histogram in figures.histograms.items()}}
 
 
-def _measure_objects(scores_NCHW: NDArray[np.float16], tiles: Tiles, thresholds_K: Sequence[float]) -> dict[str, Any]:
-    """Share of objects that a component of any contaminant touches, by length; and false components per tile."""
-    num_false = 0
-    found = {f"{name}, {low} px or more": [0, 0] for name in _NAMES for low in OBJECT_BANDS_PX}
-    for maps_CHW, (_, class_HW) in zip(scores_NCHW, _each(tiles), strict=True):
-        hit_HW = np.zeros(class_HW.shape, np.bool_)
-        for component in _components(maps_CHW, thresholds_K):
-            num_false += not _covered(component, class_HW).any()
-            left, top, right, bottom = component.bbox_xyxy
-            hit_HW[top:bottom, left:right] |= component.mask
-        for k, name in enumerate(_NAMES, start=1):
-            labels_HW, _ = ndimage.label(class_HW == k, structure=EIGHT_CONNECTED)
-            for label, box in enumerate(ndimage.find_objects(labels_HW), start=1):
-                length_px = max(side.stop - side.start for side in box)
-                band = max((low for low in OBJECT_BANDS_PX if low <= length_px), default=None)
-                if band is not None:
-                    tally = found[f"{name}, {band} px or more"]
-                    tally[0] += bool((hit_HW[box] & (labels_HW[box] == label)).any())
-                    tally[1] += 1
-    return {
-        "false_components_per_tile": num_false / len(tiles),
-        "objects_found_of": {band: tally for band, tally in found.items() if tally[1]},
-    }
+def _with_recall(histogram: ScoreHistogram) -> dict[str, Any]:
+    found = histogram.metrics()
+    return asdict(found) | {"recall": None if found.f1_threshold is None else histogram.recall_at(found.f1_threshold)}
 
 
 def _each(tiles: Tiles) -> Iterator[TilePair]:
     return (tiles[place] for place in range(len(tiles)))
-
-
-def _components(maps_CHW: NDArray[np.float16], thresholds_K: Sequence[float]) -> list[Component]:
-    side_px = maps_CHW.shape[-1] * STRIDE_PX
-    whole_HW = np.ones((side_px, side_px), np.bool_)
-    return find_components(maps_CHW[1:].astype(np.float32), thresholds_K, whole_HW, STRIDE_PX, MIN_AREA_PX)
-
-
-def _covered(component: Component, class_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    left, top, right, bottom = component.bbox_xyxy
-    return class_HW[top:bottom, left:right][component.mask]

@@ -1,4 +1,5 @@
 import io
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -54,13 +55,6 @@ class RedIsMotor:
         return np.stack([red * (1 - green), blue * (1 - green)], axis=1).astype(np.float32)
 
 
-class SureOfCloseTiles(RedIsMotor):
-    """Sees motors in close tiles with all certainty, in wide ones with none."""
-
-    def __call__(self, tiles_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return super().__call__(tiles_NHW3) * np.float32(tiles_NHW3.shape[1] == TILE)
-
-
 def segmenter(score_tiles: Any = None, tile_sides_px: Sequence[int] = (TILE,), **changes: Any) -> FrameSegmenter:
     settings: dict[str, Any] = {
         "segment": SegmentConfig(overlap_px=16, tiles_per_batch=8, map_stride_px=STRIDE, min_area_px=32),
@@ -80,11 +74,6 @@ def rows_of(segment: FrameSegmenter, contents: Sequence[bytes | None], camera_id
 
 def row_of(data: bytes | None, camera_id: str | None = "c1", **changes: Any) -> Row:
     (row,) = rows_of(segmenter(**changes), [data], camera_id)
-    return row
-
-
-def row_of_tiles(data: bytes, tile_sides_px: Sequence[int]) -> Row:
-    (row,) = rows_of(segmenter(SureOfCloseTiles(), tile_sides_px), [data])
     return row
 
 
@@ -151,11 +140,17 @@ def test_rows_do_not_depend_on_how_tiles_are_batched(tile_sides_px: tuple[int, .
         assert rows_of(segmenter(tile_sides_px=tile_sides_px, segment=config), contents) == expected
 
 
-def test_tiles_of_both_sides_have_their_say() -> None:
+def test_the_close_tile_has_the_last_word() -> None:
+    class DoubtsClosely(RedIsMotor):
+        def __call__(self, tiles_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+            return super().__call__(tiles_NHW3) * np.float32(0.2 if tiles_NHW3.shape[1] == TILE else 1.0)
+
     frame = png(with_motor(picture(), x=100, y=60))
-    both, close = (row_of_tiles(frame, sides_px) for sides_px in ((TILE, 128), (TILE,)))
-    assert close["peak_score"] == pytest.approx(1.0)
-    assert 0.1 < both["peak_score"] < 0.9
+    (wide,) = rows_of(segmenter(DoubtsClosely(), tile_sides_px=(128,)), [frame])
+    (both,) = rows_of(segmenter(DoubtsClosely(), tile_sides_px=(TILE, 128)), [frame])
+    assert (len(wide["detections"]), wide["peak_score"]) == (1, pytest.approx(1.0))
+    assert both["detections"] == []
+    assert both["peak_score"] < 0.3
 
 
 class CountsTiles(RedIsMotor):
@@ -170,31 +165,55 @@ class CountsTiles(RedIsMotor):
         return super().__call__(tiles_NHW3)
 
 
-@pytest.mark.parametrize(("threshold", "num_close"), [(0.5, 15), (0.9, 4), (0.99, 4)])
-def test_close_tiles_are_looked_at_where_a_threshold_can_still_be_reached(threshold: float, num_close: int) -> None:
-    model, frame = CountsTiles(), png(with_motor(picture(), x=100, y=60))
-    config = SegmentConfig(overlap_px=16, map_stride_px=STRIDE, min_area_px=32)
-    classes = replace(CLASSES, thresholds=(threshold, threshold))
+def looked_at(model: CountsTiles, frames: list[bytes], suspicion: float, threshold: float = 0.9) -> list[Row]:
+    config = SegmentConfig(overlap_px=16, map_stride_px=STRIDE, min_area_px=32, suspicion=suspicion)
     segment = FrameSegmenter(
-        config=AuditConfig(segment=config), classes=classes, tile_sides_px=(TILE, 128), score_tiles=model
+        config=AuditConfig(segment=config),
+        classes=replace(CLASSES, thresholds=(threshold, threshold)),
+        tile_sides_px=(TILE, 128),
+        score_tiles=model,
     )
-    (row,) = rows_of(segment, [frame])
-    assert model.num_of_side == {128: 4, TILE: num_close}
+    return rows_of(segment, frames)
+
+
+def test_a_suspicion_is_looked_at_in_one_close_tile_around_it() -> None:
+    model = CountsTiles()
+    (row,) = looked_at(model, [png(with_motor(picture(), x=100, y=60))], suspicion=0.4)
+    assert model.num_of_side == {128: 4, TILE: 1}
     (detection,) = row["detections"]
     assert detection["bbox"] == {"x_min_px": 100, "y_min_px": 60, "x_max_px": 120, "y_max_px": 80}
     assert detection["score"] == pytest.approx(1.0)
 
 
+def test_a_place_too_large_for_a_close_tile_is_looked_at_in_a_wide_one_around_it() -> None:
+    model = CountsTiles()
+    (row,) = looked_at(model, [png(with_motor(picture(), x=72, y=32, side=80))], suspicion=0.4)
+    assert model.num_of_side == {128: 4 + 1}
+    assert [detection["area_px"] for detection in row["detections"]] == [6400]
+
+
+def test_a_second_look_takes_no_more_tiles_than_the_whole_frame() -> None:
+    frame_HW3 = picture()
+    for x, y in itertools.product(range(8, 200, 16), range(8, 140, 16)):
+        frame_HW3 = with_motor(frame_HW3, x=x, y=y, side=8)
+    model = CountsTiles()
+    (row,) = looked_at(model, [png(frame_HW3)], suspicion=0.4)
+    assert model.num_of_side == {128: 4, TILE: 15}
+    assert len(row["detections"]) == 12 * 9
+
+
+def test_what_reaches_a_low_threshold_is_looked_at_though_it_is_not_suspicious() -> None:
+    frame_HW3 = picture()
+    frame_HW3[60:80, 100:120] = (128, 0, 0)
+    for threshold, num_close in ((0.3, 1), (0.9, 0)):
+        model = CountsTiles()
+        looked_at(model, [png(frame_HW3)], suspicion=0.8, threshold=threshold)
+        assert model.num_of_side[TILE] == num_close
+
+
 def test_without_anything_suspicious_no_close_tile_is_looked_at() -> None:
     model = CountsTiles()
-    classes = replace(CLASSES, thresholds=(0.9, 0.9))
-    segment = FrameSegmenter(
-        config=AuditConfig(segment=SegmentConfig(overlap_px=16)),
-        classes=classes,
-        tile_sides_px=(TILE, 128),
-        score_tiles=model,
-    )
-    rows = rows_of(segment, [png(picture(seed=seed)) for seed in range(3)])
+    rows = looked_at(model, [png(picture(seed=seed)) for seed in range(3)], suspicion=0.4)
     assert model.num_of_side == {128: 12}
     assert [(row["status"], row["detections"]) for row in rows] == [("used", [])] * 3
 

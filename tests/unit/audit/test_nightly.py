@@ -136,7 +136,8 @@ def test_the_area_calibration_comes_from_the_card(card):
 
 
 @pytest.mark.parametrize(
-    "change", [{"thresholds": {"motor": 0.9}}, {"overlap_px": 32}, {"map_stride_px": 8}, {"min_area_px": 10}]
+    "change",
+    [{"thresholds": {"motor": 0.9}}, {"overlap_px": 32}, {"suspicion": 0.5}, {"map_stride_px": 8}, {"min_area_px": 10}],
 )
 def test_settings_that_change_areas_void_the_area_calibration(card, change):
     calibration = calibrate_areas([0.001] * 40, [0.002] * 40)

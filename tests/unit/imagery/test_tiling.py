@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from scrapray.imagery.tiling import Mosaic, blend_tiles, pad_to_grid, tile_boxes
+from scrapray.imagery.tiling import (
+    Mosaic,
+    blend_tiles,
+    boxes_around,
+    last_word,
+    pad_to_grid,
+    suspicious,
+    tile_boxes,
+)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +76,55 @@ def test_a_picture_cut_into_tiles_and_put_together_again_is_the_same() -> None:
     map_Khw = blend_tiles(picture_HW3, every_fourth, sides_px=(16,), overlap_px=4, stride_px=4)
     np.testing.assert_allclose(map_Khw, picture_HW3[::4, ::4].transpose(2, 0, 1), atol=1e-3)
     assert sum(sizes) == len(tile_boxes(100, 72, 16, 4)) and max(sizes) > 1
+
+
+@pytest.mark.parametrize(
+    ("place", "lefts", "tops"),
+    [
+        pytest.param(np.s_[10:12, 20:24], [72], [28], id="a small place stands in the middle of its tile"),
+        pytest.param(np.s_[11:12, 20:21], [64], [28], id="tiles start on a cell"),
+        pytest.param(np.s_[0:2, 58:60], [220], [0], id="at an edge the tile stays inside"),
+        pytest.param(np.s_[10:12, 10:25], [40, 64, 68], [28], id="a place larger than a tile has several"),
+        pytest.param(np.s_[5:5, 5:5], [], [], id="nothing to look at"),
+    ],
+)
+def test_tiles_are_centred_on_what_they_are_to_judge(
+    place: tuple[slice, slice], lefts: list[int], tops: list[int]
+) -> None:
+    places_hw = np.zeros((30, 64), np.bool_)
+    places_hw[place] = True
+    boxes_N4 = boxes_around(places_hw, [32], overlap_px=8, stride_px=4)[32]
+    assert boxes_N4.tolist() == [[x, y, x + 32, y + 32] for y in tops for x in lefts]
+
+
+@pytest.mark.parametrize(("length", "side_px"), [(1, 32), (6, 32), (7, 64), (12, 64), (20, 64)])
+def test_a_place_is_looked_at_with_the_smallest_tile_that_leaves_room_around_it(length: int, side_px: int) -> None:
+    places_hw = np.zeros((40, 40), np.bool_)
+    places_hw[20, 10 : 10 + length] = True
+    boxes = boxes_around(places_hw, [64, 32], overlap_px=8, stride_px=4)
+    assert {side: len(boxes_N4) > 0 for side, boxes_N4 in boxes.items()} == {32: side_px == 32, 64: side_px == 64}
+
+
+def test_places_apart_have_tiles_of_their_own_and_places_that_touch_share_one() -> None:
+    places_hw = np.zeros((32, 32), np.bool_)
+    places_hw[[4, 5, 20], [4, 5, 20]] = True
+    boxes_N4 = boxes_around(places_hw, [16], overlap_px=4, stride_px=4)[16]
+    assert boxes_N4.tolist() == [[12, 12, 28, 28], [72, 72, 88, 88]]
+
+
+def test_the_last_mosaic_that_has_seen_a_cell_has_the_last_word() -> None:
+    wide, close = Mosaic(1, 4, 8), Mosaic(1, 4, 8)
+    wide.add(np.full((1, 4, 4), 0.5, np.float32), 0, 0)
+    wide.add(np.full((1, 4, 4), 0.75, np.float32), 4, 0)
+    close.add(np.full((1, 2, 2), 0.25, np.float32), 5, 1)
+    map_hw = last_word([wide, close])[0]
+    assert (map_hw[0, 0], map_hw[0, 7], map_hw[1, 5]) == pytest.approx((0.5, 0.75, 0.25))
+    assert np.count_nonzero(map_hw == map_hw[1, 5]) == 4
+
+
+def test_each_contaminant_is_suspicious_from_its_own_score_on() -> None:
+    map_Khw = np.array([[[0.3, 0.5, 0.1]], [[0.3, 0.1, 0.2]]], np.float32)
+    assert suspicious(map_Khw, (0.5, 0.3)).tolist() == [[True, True, False]]
 
 
 def test_the_map_of_tiles_of_two_sides_is_the_mean_of_both() -> None:
