@@ -189,10 +189,9 @@ def test_a_perfect_map_has_perfect_figures(tmp_path: Path) -> None:
 
 def test_recall_is_that_at_the_highest_f1(tmp_path: Path) -> None:
     tiles = some_tiles(tmp_path)
-    scores_NCHW = scores_of(tiles)
-    scores_NCHW[::4] = 0
-    found = measure(scores_NCHW, tiles)["pixels"]["motor"]
-    assert 0.5 < found["recall"] < 1
+    missed_NCHW = np.random.default_rng(0).random(scores_of(tiles).shape) < 0.25
+    found = measure(np.where(missed_NCHW, 0, scores_of(tiles)), tiles)["pixels"]["motor"]
+    assert 0.6 < found["recall"] < 0.9
     assert found["f1_max"] == pytest.approx(2 * found["recall"] / (1 + found["recall"]))
 
 
