@@ -42,8 +42,8 @@ def print_confusion(loads: Sequence[RehearsedLoad]) -> None:
 def print_shares(loads: Sequence[RehearsedLoad]) -> bool:
     large, clean = ([load for load in loads if kind_of(load) == kind] for kind in (KINDS[0], KINDS[2]))
     hold = [
-        _share("flagged, of loads with a contaminant of 60 px or more", map(_is_flagged, large), 0.90),
-        _share("accepted, of clean loads", (not _is_flagged(load) for load in clean), 0.85),
+        _share("flagged, of loads with a contaminant of 60 px or more", (load.is_flagged for load in large), 0.90),
+        _share("accepted, of clean loads", (not load.is_flagged for load in clean), 0.85),
         _share("intervals that hold the truth, of all loads", map(_is_covered, loads), 0.90),
     ]
     return all(hold)
@@ -51,7 +51,7 @@ def print_shares(loads: Sequence[RehearsedLoad]) -> bool:
 
 def print_faults(loads: Sequence[RehearsedLoad]) -> None:
     for load in loads:
-        wrong = kind_of(load) != KINDS[1] and _is_flagged(load) != (load.largest_px > 0)
+        wrong = kind_of(load) != KINDS[1] and load.is_flagged == load.is_clean
         if wrong or not _is_covered(load):
             row = load.row
             said = f"said {row['verdict']} ({row['verdict_reason']})"
@@ -59,9 +59,9 @@ def print_faults(loads: Sequence[RehearsedLoad]) -> None:
 
 
 def kind_of(load: RehearsedLoad) -> str:
-    if load.largest_px == 0:
+    if load.is_clean:
         return KINDS[2]
-    return KINDS[0] if load.largest_px >= LARGE_PX else KINDS[1]
+    return KINDS[0] if load.should_be_flagged else KINDS[1]
 
 
 def _share(what: str, holds: Iterable[bool], least: float) -> bool:
@@ -69,10 +69,6 @@ def _share(what: str, holds: Iterable[bool], least: float) -> bool:
     share = sum(held) / len(held) if held else 1.0
     print(f"{share:>6.0%} {what} ({sum(held)} of {len(held)}, at least {least:.0%})")
     return share >= least
-
-
-def _is_flagged(load: RehearsedLoad) -> bool:
-    return bool(load.row["verdict"] != "accept")
 
 
 def _is_covered(load: RehearsedLoad) -> bool:

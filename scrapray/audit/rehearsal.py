@@ -48,6 +48,21 @@ class RehearsedLoad:
     row: Mapping[str, Any]
     peaks_FK: tuple[tuple[float, ...], ...]
 
+    @property
+    def is_clean(self) -> bool:
+        """Without any contaminant."""
+        return self.largest_px == 0
+
+    @property
+    def should_be_flagged(self) -> bool:
+        """With a contaminant that is large enough."""
+        return self.largest_px >= LARGE_PX
+
+    @property
+    def is_flagged(self) -> bool:
+        """Whether the audit asks a person to look at it, or more."""
+        return bool(self.row["verdict"] != "accept")
+
 
 def rehearse(
     folder: Path,
@@ -118,7 +133,7 @@ def adjust_bundle(
     lowest_threshold: float,
     scene: SceneSettings | None = None,
 ) -> BundleCard:
-    """Choose a bundle's thresholds on drawn loads, then measure on others how far areas are off with them.
+    """Choose a bundle's thresholds on drawn loads, then measure verdicts and errors in area on others with them.
 
     Not on the same: thresholds that let the clean ones among them pass would make the error look small.
 
@@ -144,8 +159,8 @@ def adjust_bundle(
     write_card(copy_dir, replace(card, thresholds=(lowest_threshold,) * len(card.classes)))
     mostly_clean = replace(scene, contaminated_share=0.25)
     first = rehearsed(for_thresholds, num_loads=num_for_thresholds, seed=seed, scene=mostly_clean)
-    clean = [load.peaks_FK for load in first if load.peaks_FK and load.largest_px == 0]
-    large = [load.peaks_FK for load in first if load.peaks_FK and load.largest_px >= LARGE_PX]
+    clean = [load.peaks_FK for load in first if load.peaks_FK and load.is_clean]
+    large = [load.peaks_FK for load in first if load.peaks_FK and load.should_be_flagged]
     thresholds = choose_thresholds(clean, large, max_flagged_frac, lowest_threshold)
     chosen_on = {
         "clean_loads": len(clean),
@@ -156,8 +171,20 @@ def adjust_bundle(
     write_card(copy_dir, replace(card, thresholds=thresholds, metrics={**card.metrics, "thresholds": chosen_on}))
     unseen = rehearsed(for_areas, num_loads=num_for_areas, seed=seed + _num_parts(num_for_thresholds), scene=scene)
     card = calibrate_bundle(copy_dir, unseen, drawn_settings(for_areas).segment)
+    card = replace(card, metrics={**card.metrics, "verdicts": count_verdicts(unseen)})
     write_card(bundle_dir, card)
     return card
+
+
+def count_verdicts(loads: Sequence[RehearsedLoad]) -> dict[str, int]:
+    """How many loads should be flagged and are, and how many are clean and accepted, for a card."""
+    large, clean = [load for load in loads if load.should_be_flagged], [load for load in loads if load.is_clean]
+    return {
+        "contaminated_loads": len(large),
+        "flagged": sum(load.is_flagged for load in large),
+        "clean_loads": len(clean),
+        "accepted": sum(not load.is_flagged for load in clean),
+    }
 
 
 def calibrate_bundle(folder: Path, loads: Sequence[RehearsedLoad], segment: SegmentConfig) -> BundleCard:

@@ -36,6 +36,9 @@ def test_a_bundle_learns_its_thresholds_and_its_error_from_drawn_loads(tmp_path:
     for_thresholds, for_areas = tmp_path / "loads" / "for-thresholds", tmp_path / "loads" / "for-areas"
     calibration = calibration_of(card, drawn_settings(for_areas).segment)
     assert calibration is not None and len(calibration.residuals) == 40
+    verdicts = card.metrics["verdicts"]
+    assert 20 <= verdicts["clean_loads"] + verdicts["contaminated_loads"] <= 40
+    assert 0 <= verdicts["flagged"] <= verdicts["contaminated_loads"]
     drawn = [{path.read_bytes() for path in loads.rglob("*.jpg")} for loads in (for_thresholds, for_areas)]
     assert len(drawn[0] | drawn[1]) == 160, "areas are measured on loads that chose no threshold"
 

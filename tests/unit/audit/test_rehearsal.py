@@ -7,7 +7,7 @@ import pytest
 from benchmarks import drawn_loads
 from scrapray.audit import rehearsal
 from scrapray.audit.nightly import calibration_of
-from scrapray.audit.rehearsal import RehearsedLoad, calibrate_bundle, rehearse
+from scrapray.audit.rehearsal import RehearsedLoad, calibrate_bundle, count_verdicts, rehearse
 from scrapray.config import SegmentConfig
 from scrapray.errors import ConfigurationError
 from scrapray.imagery.scenes import SceneSettings
@@ -42,6 +42,11 @@ def test_too_few_loads_leave_the_card_as_it_was(tiny_bundle, tmp_path):
     with pytest.raises(ValueError, match="3 loads, needs 39 or more"):
         calibrate_bundle(folder, [rehearsed(0, "accept")] * 3, SEGMENT)
     assert calibration_of(load_bundle(folder).card, SEGMENT) is None
+
+
+def test_verdicts_count_clean_loads_and_those_with_a_large_contaminant():
+    loads = [rehearsed(*load) for load in ((0, "accept"), (0, "review"), (0, "accept"), (59, "accept"), (60, "reject"))]
+    assert count_verdicts(loads) == {"contaminated_loads": 1, "flagged": 1, "clean_loads": 3, "accepted": 2}
 
 
 def test_a_folder_of_drawn_loads_is_not_taken_for_another(tmp_path):
