@@ -39,6 +39,9 @@ from scrapray.storage import Storage, common_folder, join
 
 _CPUS_PER_FETCH = 0.5
 """Unlike what an actor takes, or else Ray puts both stages into one and the actor waits for every frame."""
+_FEW_HEAPS = {"env_vars": {"MALLOC_ARENA_MAX": "2"}}
+"""How actors are started. With one heap per thread, glibc's default, their memory grows from frame to frame: what one
+thread has freed another cannot have."""
 _STAGES_BESIDE = ("read", "checkpoint filter", "write")
 """What takes a CPU each beside fetching and segmenting."""
 
@@ -135,6 +138,7 @@ def plan(
             compute=ray.data.ActorPoolStrategy(size=resources.actors),
             num_cpus=_cpus_per_actor(resources),
             num_gpus=resources.gpus_per_actor,
+            runtime_env=_FEW_HEAPS,
         )
     )
 
