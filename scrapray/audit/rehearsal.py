@@ -147,7 +147,8 @@ def adjust_bundle(
         seed: Of the first set, as for ``rehearse``; the second goes on where it ends. Not to be used again to judge the
             bundle.
         max_flagged_frac: See ``choose_thresholds``.
-        lowest_threshold: See ``choose_thresholds``. What reaches it in the first set is looked at again.
+        lowest_threshold: See ``choose_thresholds``; not below ``SUSPICION``, or the first set is looked at otherwise
+            than audits do.
         scene: What loads are drawn like.
     """
     scene = scene or SceneSettings()

@@ -1,8 +1,8 @@
 """Frames -> overlapping square tiles, and tile scores -> one blended map.
 
 A frame can be looked at twice: all over with wide tiles, then at every suspicion with a tile of its own, which has the
-last word there. That tile is centred on what it is to judge and as close as its size allows: whatever it is stands in
-it whole and with what surrounds it on all sides, which no grid of tiles can promise.
+last word there. That tile is centred on what is suspicious and as close as its size allows, so this stands in it whole
+and with what surrounds it on all sides, which no grid of tiles can promise.
 
 Shapes: N tiles, K classes, H W pixels of a frame, h w cells of a map (one cell is ``stride_px`` pixels each way).
 Boxes are xyxy, half-open.
@@ -103,7 +103,7 @@ class Mosaic:
     """A map under way: scores of overlapping tiles, blended before anybody puts a threshold to them.
 
     Each tile counts by a window that is high in its middle and falls smoothly towards its edges, where a segmenter
-    sees least of what surrounds a pixel; so no seam shows where one tile takes over from the next.
+    sees least of what surrounds a pixel; so no seam shows where one tile takes over from the next of the same look.
     """
 
     def __init__(self, num_classes: int, height: int, width: int) -> None:

@@ -42,7 +42,7 @@ def test_no_railcar_frame_is_lost_between_the_bucket_and_the_tables(s3, engine, 
     ]
     assert len({frame["frame_id"] for frame in frames}) == len(frames) == 47
     reasons = Counter(frame["reject_reason"] for frame in frames)
-    assert reasons == {None: 43, "color_cast": 4}
+    assert reasons == {None: 43, "color_fault": 4}
     found = Counter({kind["class_name"]: 0 for frame in frames for kind in frame["classes"] or ()})
     for frame in frames:
         found.update({kind["class_name"]: kind["num_detections"] for kind in frame["classes"] or ()})

@@ -131,13 +131,30 @@ def test_an_object_across_tiles_is_one_detection() -> None:
     assert detection["area_px"] == 1600
 
 
-@pytest.mark.parametrize("tile_sides_px", [(TILE,), (TILE, 100)])
+class MiddleCounts(RedIsMotor):
+    """Scores what lies in the middle of a tile higher, so that it matters which tiles see it, and in what order."""
+
+    def __call__(self, tiles_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+        scores_NKhw = super().__call__(tiles_NHW3)
+        ramp = np.linspace(0.6, 1, scores_NKhw.shape[-1], dtype=np.float32)
+        middle = np.minimum(ramp, ramp[::-1])
+        return scores_NKhw * np.sqrt(middle[:, None] * middle)
+
+
+@pytest.mark.parametrize("tile_sides_px", [(TILE,), (TILE, 128)])
 def test_rows_do_not_depend_on_how_tiles_are_batched(tile_sides_px: tuple[int, ...]) -> None:
-    contents = [png(with_motor(picture(seed=i), x=10 * i, y=8 * i)) for i in range(4)]
-    expected = rows_of(segmenter(tile_sides_px=tile_sides_px), contents)
+    frames = [with_motor(with_motor(picture(seed=i), x=3 + i, y=7, side=70), x=110 + 9 * i, y=90 + i) for i in range(4)]
+    contents = [png(with_motor(frame_HW3, x=160, y=20 + i)) for i, frame_HW3 in enumerate(frames)]
+    expected = rows_of(segmenter(MiddleCounts(), tile_sides_px), contents)
+    assert all(row["detections"] for row in expected)
     for tiles_per_batch in (1, 5, 100):
         config = SegmentConfig(overlap_px=16, tiles_per_batch=tiles_per_batch, map_stride_px=STRIDE, min_area_px=32)
-        assert rows_of(segmenter(tile_sides_px=tile_sides_px, segment=config), contents) == expected
+        segment = segmenter(MiddleCounts(), tile_sides_px, segment=config)
+        assert rows_of(segment, contents) == expected
+        backwards = rows_of(segment, contents[::-1])
+        assert [row | {"frame_id": "f"} for row in backwards[::-1]] == [row | {"frame_id": "f"} for row in expected]
+        alone = [rows_of(segment, [data])[0] | {"frame_id": "f"} for data in contents]
+        assert alone == [row | {"frame_id": "f"} for row in expected]
 
 
 def test_the_close_tile_has_the_last_word() -> None:
@@ -190,6 +207,19 @@ def test_a_place_too_large_for_a_close_tile_is_looked_at_in_a_wide_one_around_it
     (row,) = looked_at(model, [png(with_motor(picture(), x=72, y=32, side=80))], suspicion=0.4)
     assert model.num_of_side == {128: 4 + 1}
     assert [detection["area_px"] for detection in row["detections"]] == [6400]
+
+
+def test_what_is_suspicious_outside_the_bed_is_not_looked_at_again() -> None:
+    model = CountsTiles()
+    config = AuditConfig(
+        cameras={"c1": CameraConfig(bed_polygon_px=((0, 0), (90, 0), (90, 90), (0, 90)))},
+        segment=SegmentConfig(overlap_px=16, map_stride_px=STRIDE, min_area_px=32),
+    )
+    segment = FrameSegmenter(config=config, classes=CLASSES, tile_sides_px=(TILE, 128), score_tiles=model)
+    frame_HW3 = with_motor(with_motor(picture(), x=20, y=20), x=104, y=40)
+    (row,) = rows_of(segment, [png(frame_HW3)])
+    assert model.num_of_side == {128: 4, TILE: 1}
+    assert [detection["bbox"]["x_min_px"] for detection in row["detections"]] == [20]
 
 
 def test_a_second_look_takes_no_more_tiles_than_the_whole_frame() -> None:
