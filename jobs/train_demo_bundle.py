@@ -2,9 +2,8 @@
 
     python jobs/train_demo_bundle.py [scrapray/bundles/miniature-clip] [runs/demo] [scrapray/bundles/demo]
 
-Draws tiles and trains, draws frames and goes on with what was wrong in them, chooses thresholds on drawn loads, and
-measures on others how far areas are off; the bundle is put into the third folder when all that is done. Takes some
-seven hours on two cores. Killed and started again, it goes on from its last checkpoint in the second folder.
+Draws tiles and trains, mines frames, chooses thresholds on drawn loads and measures verdicts and areas on others; then
+the bundle is put into the third folder. Some seven hours on two cores; killed and started again, it goes on.
 """
 
 import shutil
@@ -17,7 +16,6 @@ from scrapray.imagery.scenes import SceneSettings, draw_frames, draw_tiles
 from scrapray.segmenter.demo import train_demo_bundle
 from scrapray.segmenter.recipe import DEMO_TRAINING
 
-DRAW = partial(draw_tiles, cell_px=256)
 DRAW_FRAMES = partial(draw_frames, settings=SceneSettings(num_frames=2))
 
 if __name__ == "__main__":
@@ -25,7 +23,7 @@ if __name__ == "__main__":
         Path, sys.argv[1:] or ("scrapray/bundles/miniature-clip", "runs/demo", "scrapray/bundles/demo")
     )
     made_dir = run_dir / "bundle"
-    train_demo_bundle(clip_dir, run_dir, made_dir, DEMO_TRAINING, DRAW, DRAW_FRAMES)
+    train_demo_bundle(clip_dir, run_dir, made_dir, DEMO_TRAINING, partial(draw_tiles, cell_px=256), DRAW_FRAMES)
     # Neither training nor the benchmark of drawn loads uses seeds from this on to 9,000,000.
     card = adjust_bundle(
         made_dir,
