@@ -20,17 +20,17 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from scrapray.audit.frames import ArchivedFrame, Classes, FrameSegmenter
+from scrapray.audit.rehearsal import LARGE_PX
 from scrapray.config import SUSPICION, AuditConfig, CameraConfig, SegmentConfig
 from scrapray.imagery.bed import bed_mask, touches
 from scrapray.imagery.components import find_components, inside_bed
 from scrapray.imagery.loads import DrawnFrame
 from scrapray.imagery.masks import decode_mask
 from scrapray.imagery.scenes import SceneSettings, draw_load
-from scrapray.imagery.tiling import Mosaic, tile_boxes
+from scrapray.imagery.tiling import blend_boxes, tile_boxes
 from scrapray.segmenter.bundle import Bundle, load_bundle
 
 SEED = 9_500_000
-LARGE_PX = 60
 LOWEST = SUSPICION
 """What scores less is no detection in either way."""
 SEGMENT = SegmentConfig(overlap_px=32)
@@ -84,7 +84,7 @@ def all_over(bundle: Bundle, scene: SceneSettings) -> Look:
 
     def look(frame: DrawnFrame) -> Iterator[Found]:
         image_HW3 = frame.image_HW3
-        maps = [map_of(image_HW3, boxes_N4, bundle) for boxes_N4 in boxes]
+        maps = [blend_boxes(image_HW3, boxes_N4, scorer(bundle), stride_px) for boxes_N4 in boxes]
         map_Khw = inside_bed(np.mean(maps, axis=0), bed_HW, stride_px)
         lowest_K = (LOWEST,) * len(map_Khw)
         for component in find_components(map_Khw, lowest_K, bed_HW, stride_px, SEGMENT.min_area_px):
@@ -94,18 +94,6 @@ def all_over(bundle: Bundle, scene: SceneSettings) -> Look:
             yield Found(component.class_index + 1, component.score, mask_HW)
 
     return look
-
-
-def map_of(image_HW3: NDArray[np.uint8], boxes_N4: NDArray[np.intp], bundle: Bundle) -> NDArray[np.float32]:
-    stride_px, score = SEGMENT.map_stride_px, scorer(bundle)
-    height, width = image_HW3.shape[:2]
-    mosaic = Mosaic(len(bundle.card.classes), height // stride_px, width // stride_px)
-    for first in range(0, len(boxes_N4), SEGMENT.tiles_per_batch):
-        batch_N4 = boxes_N4[first : first + SEGMENT.tiles_per_batch]
-        scores_NKhw = score(np.stack([image_HW3[y0:y1, x0:x1] for x0, y0, x1, y1 in batch_N4]))
-        for (x0, y0, _, _), scores_Khw in zip(batch_N4, scores_NKhw, strict=True):
-            mosaic.add(scores_Khw, x0 // stride_px, y0 // stride_px)
-    return mosaic.blended()
 
 
 def second_look(bundle: Bundle, scene: SceneSettings) -> Look:

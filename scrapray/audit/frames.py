@@ -55,11 +55,15 @@ class Classes:
     thresholds: tuple[float, ...]
 
 
+_Look = tuple[int, NDArray[np.intp]]
+"""Side of the tiles, and their boxes_N4."""
+
+
 @dataclass(slots=True)
 class _Sight:
     """A frame between its bytes and its row.
 
-    It has a mosaic for each look so far, and the sides of tiles for those to come. Within a look tiles are always added
+    It has a mosaic for each look so far, and in ``looks`` those to come. Within a look tiles are always added
     in the same order, so the row of a frame has the same bits whatever others were scored with it.
     """
 
@@ -68,7 +72,7 @@ class _Sight:
     pixels_HW3: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
     bed_HW: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
     mosaics: list[Mosaic] = field(default_factory=list)
-    looks_left_px: list[int] = field(default_factory=list)
+    looks: Iterator[_Look] = field(default_factory=lambda: iter(()))
     num_unscored: int = 0
 
 
@@ -122,9 +126,8 @@ class FrameSegmenter:
 
     def _go_on(self, sight: _Sight, waiting: dict[int, list[_Tile]]) -> Iterator[Row]:
         """Let tiles of the next look wait, of a frame that has none left of the one before; after the last, its row."""
-        while sight.num_unscored == 0 and sight.looks_left_px:
-            side_px = sight.looks_left_px.pop(0)
-            boxes_N4 = self._boxes(sight, side_px)
+        while sight.num_unscored == 0 and (look := next(sight.looks, None)):
+            side_px, boxes_N4 = look
             waiting[side_px].extend((sight, box_4) for box_4 in boxes_N4)
             sight.num_unscored = len(boxes_N4)
             height, width = (side // self._segment.map_stride_px for side in sight.pixels_HW3.shape[:2])
@@ -182,30 +185,31 @@ class FrameSegmenter:
             raise FrameError("quality", reason)
 
     def _spread_out(self, sight: _Sight) -> None:
-        sides_px = self._sides_that_fit(sight)
+        sides_px = [side_px for side_px in self._tile_sides_px if side_px <= min(sight.bed_HW.shape)]
         if not sides_px:
             raise FrameError("segment", "frame_smaller_than_tile")
         sight.pixels_HW3 = pad_to_grid(sight.pixels_HW3, self._segment.map_stride_px)
-        sight.looks_left_px = sides_px if len(sides_px) == 1 else [sides_px[0], *sides_px]
+        sight.looks = self._looks(sight, sorted(sides_px, reverse=True))
 
-    def _boxes(self, sight: _Sight, side_px: int) -> NDArray[np.intp]:
-        """Where to look with tiles of this side, boxes_N4: at first all over the bed, then at what is suspicious."""
-        stride_px, overlap_px = self._segment.map_stride_px, self._segment.overlap_px
-        height, width = sight.pixels_HW3.shape[:2]
-        everywhere_N4 = tile_boxes(height, width, side_px, overlap_px)
-        everywhere_N4 = everywhere_N4[touches(everywhere_N4, sight.bed_HW)]
-        if not sight.mosaics:
-            return everywhere_N4
+    def _looks(self, sight: _Sight, sides_px: Sequence[int]) -> Iterator[_Look]:
+        """At first all over the bed with the widest tiles; when these are scored, at what was suspicious in them."""
+        yield sides_px[0], self._everywhere(sight, sides_px[0])
+        if len(sides_px) == 1:
+            return
+        stride_px = self._segment.map_stride_px
         # What reaches its threshold must have been looked at twice, be that as low as it may.
         least_K = [min(self._segment.suspicion, threshold) for threshold in self._classes.thresholds]
         places_hw = suspicious(inside_bed(sight.mosaics[0].blended(), sight.bed_HW, stride_px), least_K)
-        around_N4 = boxes_around(places_hw, self._sides_that_fit(sight), overlap_px, stride_px)[side_px]
-        # However many places are suspicious, it takes no more tiles than to look everywhere.
-        return min(around_N4, everywhere_N4, key=len)
+        around = boxes_around(places_hw, sides_px, self._segment.overlap_px, stride_px)
+        for side_px in sides_px:
+            if len(around[side_px]):
+                # However many places are suspicious, it takes no more tiles than to look everywhere.
+                yield side_px, min(around[side_px], self._everywhere(sight, side_px), key=len)
 
-    def _sides_that_fit(self, sight: _Sight) -> list[int]:
-        shortest_px = min(sight.bed_HW.shape)
-        return sorted((side_px for side_px in self._tile_sides_px if side_px <= shortest_px), reverse=True)
+    def _everywhere(self, sight: _Sight, side_px: int) -> NDArray[np.intp]:
+        height, width = sight.pixels_HW3.shape[:2]
+        boxes_N4 = tile_boxes(height, width, side_px, self._segment.overlap_px)
+        return boxes_N4[touches(boxes_N4, sight.bed_HW)]
 
     def _score(self, tiles: Sequence[_Tile], side_px: int) -> Iterator[_Sight]:
         """Score tiles and yield the frames that have none left of this side."""

@@ -171,16 +171,27 @@ def blend_tiles(
         map_Khw.
     """
     height, width = image_HW3.shape[:2]
-    maps: list[NDArray[np.float32]] = []
-    for side_px in sides_px:
-        boxes_N4 = tile_boxes(height, width, side_px, overlap_px)
-        mosaic: Mosaic | None = None
-        for batch in (boxes_N4[first : first + _BATCH] for first in range(0, len(boxes_N4), _BATCH)):
-            scores_NKhw = score_tiles(np.stack([image_HW3[y0:y1, x0:x1] for x0, y0, x1, y1 in batch]))
-            mosaic = mosaic or Mosaic(scores_NKhw.shape[1], height // stride_px, width // stride_px)
-            for (x0, y0, _, _), scores_Khw in zip(batch, scores_NKhw, strict=True):
-                mosaic.add(scores_Khw, x0 // stride_px, y0 // stride_px)
-        assert mosaic is not None, "every picture has a tile"
-        maps.append(mosaic.blended())
+    maps = [
+        blend_boxes(image_HW3, tile_boxes(height, width, side_px, overlap_px), score_tiles, stride_px)
+        for side_px in sides_px
+    ]
     mean_Khw: NDArray[np.float32] = np.mean(maps, axis=0)
     return mean_Khw
+
+
+def blend_boxes(
+    image_HW3: NDArray[np.uint8],
+    boxes_N4: NDArray[np.intp],
+    score_tiles: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    stride_px: int,
+) -> NDArray[np.float32]:
+    """The map of these tiles, at least one, map_Khw; see ``blend_tiles``."""
+    height, width = image_HW3.shape[:2]
+    mosaic: Mosaic | None = None
+    for batch in (boxes_N4[first : first + _BATCH] for first in range(0, len(boxes_N4), _BATCH)):
+        scores_NKhw = score_tiles(np.stack([image_HW3[y0:y1, x0:x1] for x0, y0, x1, y1 in batch]))
+        mosaic = mosaic or Mosaic(scores_NKhw.shape[1], height // stride_px, width // stride_px)
+        for (x0, y0, _, _), scores_Khw in zip(batch, scores_NKhw, strict=True):
+            mosaic.add(scores_Khw, x0 // stride_px, y0 // stride_px)
+    assert mosaic is not None, "a map has a tile"
+    return mosaic.blended()

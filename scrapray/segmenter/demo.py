@@ -164,24 +164,9 @@ def train_demo_bundle(
     Raises:
         ModelError: A phase in the folder was made with other settings than it has now.
     """
-    training = keep_tiles(
-        run_dir / "training",
-        demo.num_training,
-        demo.drawn_px,
-        demo.seed,
-        source,
-        workers=demo.workers,
-        report=report,
-    )
-    test = keep_tiles(
-        run_dir / "test",
-        demo.num_test,
-        demo.test_px,
-        demo.seed + _TEST_SEED,
-        source,
-        workers=demo.workers,
-        report=report,
-    )
+    keep = partial(keep_tiles, source=source, workers=demo.workers, report=report)
+    training = keep(run_dir / "training", demo.num_training, demo.drawn_px, demo.seed)
+    test = keep(run_dir / "test", demo.num_test, demo.test_px, demo.seed + _TEST_SEED)
     model, weights = str(clip_dir / "model.json"), clip_dir / "weights.safetensors"
     done_dirs: list[Path] = []
     for number, phase in enumerate(demo.phases, start=1):
