@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,7 +56,7 @@ class Classes:
 
 
 _Look = tuple[int, NDArray[np.intp]]
-"""Side of the tiles, and their boxes_N4."""
+"""Side of the tiles, and their boxes_N4, at least one."""
 
 
 @dataclass(slots=True)
@@ -126,16 +126,19 @@ class FrameSegmenter:
 
     def _go_on(self, sight: _Sight, waiting: dict[int, list[_Tile]]) -> Iterator[Row]:
         """Let tiles of the next look wait, of a frame that has none left of the one before; after the last, its row."""
-        while sight.num_unscored == 0 and (look := next(sight.looks, None)):
-            side_px, boxes_N4 = look
-            waiting[side_px].extend((sight, box_4) for box_4 in boxes_N4)
-            sight.num_unscored = len(boxes_N4)
+        if sight.row["status"] == "used":
+            _succeeds("segment", partial(self._look_or_measure, waiting), sight)
+        if sight.num_unscored == 0:
+            yield sight.row
+
+    def _look_or_measure(self, waiting: dict[int, list[_Tile]], sight: _Sight) -> None:
+        for side_px, boxes_N4 in sight.looks:
             height, width = (side // self._segment.map_stride_px for side in sight.pixels_HW3.shape[:2])
             sight.mosaics.append(Mosaic(len(self._classes.names), height, width))
-        if sight.num_unscored == 0:
-            if sight.row["status"] == "used":
-                _succeeds("segment", self._measure, sight)
-            yield sight.row
+            waiting[side_px].extend((sight, box_4) for box_4 in boxes_N4)
+            sight.num_unscored = len(boxes_N4)
+            return
+        self._measure(sight)
 
     def _prepared_ahead(self, frames: Iterable[ArchivedFrame]) -> Iterator[_Sight]:
         """Prepare the next frame in a thread while the segmenter, on a GPU perhaps, has this one."""

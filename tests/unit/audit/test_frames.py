@@ -19,6 +19,7 @@ from scrapray.schema import RESULTS
 TILE, STRIDE = 64, 4
 CLASSES = Classes(names=("motor", "cable"), severities=(2, 1), thresholds=(0.5, 0.5))
 MIDDLE_GREY = 120
+BED = ((0, 0), (90, 0), (90, 90), (0, 90))
 
 
 def picture(height: int = 150, width: int = 210, seed: int = 0) -> NDArray[np.uint8]:
@@ -182,10 +183,19 @@ class CountsTiles(RedIsMotor):
         return super().__call__(tiles_NHW3)
 
 
-def looked_at(model: CountsTiles, frames: list[bytes], suspicion: float, threshold: float = 0.9) -> list[Row]:
-    config = SegmentConfig(overlap_px=16, map_stride_px=STRIDE, min_area_px=32, suspicion=suspicion)
+def looked_at(
+    model: CountsTiles,
+    frames: list[bytes],
+    suspicion: float,
+    threshold: float = 0.9,
+    bed_polygon_px: tuple[tuple[float, float], ...] = (),
+) -> list[Row]:
+    config = AuditConfig(
+        cameras={"c1": CameraConfig(bed_polygon_px=bed_polygon_px)} if bed_polygon_px else {},
+        segment=SegmentConfig(overlap_px=16, map_stride_px=STRIDE, min_area_px=32, suspicion=suspicion),
+    )
     segment = FrameSegmenter(
-        config=AuditConfig(segment=config),
+        config=config,
         classes=replace(CLASSES, thresholds=(threshold, threshold)),
         tile_sides_px=(TILE, 128),
         score_tiles=model,
@@ -211,13 +221,8 @@ def test_a_place_too_large_for_a_close_tile_is_looked_at_in_a_wide_one_around_it
 
 def test_what_is_suspicious_outside_the_bed_is_not_looked_at_again() -> None:
     model = CountsTiles()
-    config = AuditConfig(
-        cameras={"c1": CameraConfig(bed_polygon_px=((0, 0), (90, 0), (90, 90), (0, 90)))},
-        segment=SegmentConfig(overlap_px=16, map_stride_px=STRIDE, min_area_px=32),
-    )
-    segment = FrameSegmenter(config=config, classes=CLASSES, tile_sides_px=(TILE, 128), score_tiles=model)
     frame_HW3 = with_motor(with_motor(picture(), x=20, y=20), x=104, y=40)
-    (row,) = rows_of(segment, [png(frame_HW3)])
+    (row,) = looked_at(model, [png(frame_HW3)], suspicion=0.4, bed_polygon_px=BED)
     assert model.num_of_side == {128: 4, TILE: 1}
     assert [detection["bbox"]["x_min_px"] for detection in row["detections"]] == [20]
 
@@ -232,13 +237,31 @@ def test_a_second_look_takes_no_more_tiles_than_the_whole_frame() -> None:
     assert len(row["detections"]) == 12 * 9
 
 
-def test_what_reaches_a_low_threshold_is_looked_at_though_it_is_not_suspicious() -> None:
+def test_a_second_look_takes_no_more_tiles_than_the_bed() -> None:
+    frame_HW3 = picture()
+    for x, y in itertools.product(range(2, 90, 32), repeat=2):
+        frame_HW3 = with_motor(frame_HW3, x=x, y=y, side=8)
+    model = CountsTiles()
+    looked_at(model, [png(frame_HW3)], suspicion=0.4, bed_polygon_px=BED)
+    assert model.num_of_side == {128: 4, TILE: 6}
+
+
+@pytest.mark.parametrize(
+    ("suspicion", "threshold", "num_close"),
+    [
+        pytest.param(0.8, 0.9, 0, id="neither"),
+        pytest.param(0.8, 0.3, 1, id="reaches its threshold"),
+        pytest.param(0.4, 0.9, 1, id="suspicious"),
+    ],
+)
+def test_what_is_suspicious_or_reaches_its_threshold_is_looked_at_again(
+    suspicion: float, threshold: float, num_close: int
+) -> None:
     frame_HW3 = picture()
     frame_HW3[60:80, 100:120] = (128, 0, 0)
-    for threshold, num_close in ((0.3, 1), (0.9, 0)):
-        model = CountsTiles()
-        looked_at(model, [png(frame_HW3)], suspicion=0.8, threshold=threshold)
-        assert model.num_of_side[TILE] == num_close
+    model = CountsTiles()
+    looked_at(model, [png(frame_HW3)], suspicion=suspicion, threshold=threshold)
+    assert model.num_of_side[TILE] == num_close
 
 
 def test_without_anything_suspicious_no_close_tile_is_looked_at() -> None:
@@ -328,6 +351,19 @@ def test_an_unforeseen_error_rejects_the_frame_by_its_name(monkeypatch: pytest.M
     assert why(row_of(png(picture()))) == ("segment", "KeyError")
     monkeypatch.setattr("scrapray.audit.frames.measure_quality", fail)
     assert why(row_of(png(picture()))) == ("quality", "KeyError")
+
+
+def test_an_unforeseen_error_between_two_looks_takes_no_other_frame_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail_if_suspicious(places_hw: NDArray[np.bool_], *_: object) -> dict[int, NDArray[np.intp]]:
+        if places_hw.any():
+            raise KeyError("not foreseen")
+        return {TILE: np.zeros((0, 4), np.intp), 128: np.zeros((0, 4), np.intp)}
+
+    monkeypatch.setattr("scrapray.audit.frames.boxes_around", fail_if_suspicious)
+    frames = [png(picture(seed=1)), png(with_motor(picture(), x=100, y=60)), png(picture(seed=2))]
+    before, suspect, after = rows_of(segmenter(tile_sides_px=(TILE, 128)), frames)
+    assert why(suspect) == ("segment", "KeyError")
+    assert before["status"] == after["status"] == "used"
 
 
 @pytest.mark.parametrize("error", [MemoryError("no room"), RuntimeError("CUDA error: device lost")])

@@ -83,7 +83,8 @@ def test_a_picture_cut_into_tiles_and_put_together_again_is_the_same() -> None:
     [
         pytest.param(np.s_[10:12, 20:24], [72], [28], id="a small place stands in the middle of its tile"),
         pytest.param(np.s_[11:12, 20:21], [64], [28], id="tiles start on a cell"),
-        pytest.param(np.s_[0:2, 58:60], [220], [0], id="at an edge the tile stays inside"),
+        pytest.param(np.s_[0:2, 0:2], [0], [0], id="at the upper left corner the tile stays inside"),
+        pytest.param(np.s_[28:30, 62:64], [224], [88], id="at the lower right corner the tile stays inside"),
         pytest.param(np.s_[10:12, 10:25], [40, 64, 68], [28], id="a place larger than a tile has several"),
         pytest.param(np.s_[5:5, 5:5], [], [], id="nothing to look at"),
     ],
