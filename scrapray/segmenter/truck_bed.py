@@ -64,6 +64,7 @@ class BedFinder:
             FrameError: Stage ``bed``, ``not_found``.
         """
         height, width = frame_HW3.shape[:2]
+        frame_HW3 = np.require(frame_HW3, requirements="W")  # torch warns of what it could not write to
         text = " ".join(f"{phrase.strip().lower().rstrip('.')}." for phrase in phrases)
         asked = self._boxes_in(images=frame_HW3, text=text, return_tensors="pt").to(self._device)
         found = self._boxes_in.post_process_grounded_object_detection(

@@ -11,7 +11,7 @@ import pytest
 
 from scrapray.config import ResourcesConfig
 from scrapray.segmenter.bundle import read_card
-from tests.fixtures.hosts import Hosts
+from tests.fixtures.hosts import CPUS_PER_HOST, Hosts
 from tests.fixtures.pictures import TINY_CLIP
 from tests.integration.nights import CONFIG, manifest_of, noise_jpeg, results_in
 from tests.integration.test_train import SETTINGS, make_dataset
@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 NUM_FRAMES = 40
 DONE_AT_CUT = 6
+NUM_EPOCHS = 12
 ENDS_WITHIN_S = 240
 """From the cut on; Ray calls a host dead after some 27 s, and what ran there begins anew."""
 CLUSTER_CONFIG = replace(
@@ -88,7 +89,8 @@ def test_a_training_goes_on_with_the_hosts_that_are_left(hosts: Hosts, tmp_path:
     dataset = make_dataset(tmp_path / "annotated")
     (tmp_path / "tiny.json").write_text(json.dumps(TINY_CLIP))
     settings = tmp_path / "finetune.toml"
-    text = SETTINGS.format(clip=tmp_path / "tiny.json").replace("epochs = 2", "epochs = 12")
+    text = SETTINGS.format(clip=tmp_path / "tiny.json").replace("epochs = 2", f"epochs = {NUM_EPOCHS}")
+    text = text.replace("cpus_per_worker = 1", f"cpus_per_worker = {CPUS_PER_HOST // 2 + 1}")  # so one on each host
     settings.write_text(text.replace("loaders = 0", "loaders = 0\nmin = 1\nmax = 2\nmax_failures = 5"))
     runs = tmp_path / "runs"
     code = (
@@ -102,5 +104,10 @@ def test_a_training_goes_on_with_the_hosts_that_are_left(hosts: Hosts, tmp_path:
 
     print(f"\nthe training ended {seconds:.0f} s after the cut")
     result = json.loads(next(runs.glob("*/result.json")).read_text())
-    assert result["steps"] <= result["num_steps"]
     assert result["model_uri"] == "models:/scrap-segmenter/1"
+    curves = [json.loads(path.read_text()) for path in runs.glob("*/checkpoint_*/curve.json")]
+    curve = max(curves, key=lambda lines: lines[-1]["step"])
+    validated = [line["step"] for line in curve if "validation/any/average_precision" in line]
+    epoch_ends = [result["num_steps"] * epoch // NUM_EPOCHS for epoch in range(1, NUM_EPOCHS + 1)]
+    assert validated == epoch_ends, "each epoch once, the one that was torn too"
+    assert result["steps"] in epoch_ends

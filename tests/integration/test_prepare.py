@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from scrapray import cli
 from scrapray.config import read_config
-from scrapray.datasets.config import ClassConfig, DatasetConfig, SplitConfig, TilesConfig
+from scrapray.datasets.config import BedByWords, ClassConfig, DatasetConfig, SplitConfig, TilesConfig
 from scrapray.datasets.prepare import PrepareSummary, prepare_dataset
 from scrapray.datasets.read import open_dataset
 from scrapray.datasets.split import SPLITS
@@ -306,3 +306,14 @@ def test_real_pictures_of_cookies_become_a_dataset(shared: Path, tmp_path: Path)
     masks = (shared / "data" / "cookies" / "ground_truth").rglob("*.png")
     in_masks = sum(int((decode_class_indexes(path.read_bytes(), (768, 576)) > 0).sum()) for path in masks)
     assert in_masks < cracked < 4 * in_masks, "tiles of 512 px show most pixels of a cookie several times"
+
+
+def test_without_polygons_the_bed_is_found_by_words(archive: Path, tmp_path: Path, detector: str, masker: str) -> None:
+    def given(min_score: float) -> DatasetConfig:
+        words = BedByWords(detector=detector, masker=masker, min_score=min_score)
+        return config_of(archive, cameras={}, bed_by_words=words)
+
+    card = prepare(archive, tmp_path / "found", given(min_score=0.001)).card
+    assert sum(counts.num_frames for counts in card.splits.values()) == 18
+    with pytest.raises(SchemaError, match=r"left out: bed: not_found \d+"):
+        prepare(archive, tmp_path / "nothing", given(min_score=0.9999))

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from scrapray.datasets.annotations import AnnotatedFrame, Region
+from scrapray.datasets.config import BedByWords
 from scrapray.datasets.cutting import TileCutter
 from scrapray.errors import FrameError
 from scrapray.imagery.png import decode_png, encode_png
+from scrapray.segmenter.truck_bed import bed_finder
 
 PIXELS_HW3 = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 DATA = encode_png(PIXELS_HW3)
@@ -101,3 +103,12 @@ def test_a_frame_that_cannot_be_used_says_why(
     with pytest.raises(FrameError) as caught:
         cutter.cut(given, "train", data, mask)
     assert (caught.value.stage, caught.value.reason) == fault
+
+
+def test_tiles_are_cut_where_words_find_the_bed(detector: str, masker: str) -> None:
+    words = BedByWords(detector=detector, masker=masker, min_score=0.001)
+    cutter = replace(CUTTER, beds={}, bed_by_words=words, tile_px=1)
+    boxes_N4 = np.array([tile["box_xyxy"] for tile in cutter.cut(frame(), "train", DATA, None)[0]])
+    bed_HW = bed_finder(detector, masker).find(PIXELS_HW3, words.phrases, words.min_score)
+    assert 0 < len(boxes_N4) < PIXELS_HW3[..., 0].size
+    np.testing.assert_array_equal(boxes_N4[:, 1::-1], np.argwhere(bed_HW))
