@@ -222,13 +222,14 @@ TEST_STATISTICS = pa.schema(
         _required("load_id", pa.string()),
         _required("class_name", pa.string()),
         _required("threshold", pa.float64()),
-        _required("bins", pa.list_(pa.int32())),
+        _required("num_found_px", pa.int64()),
+        _required("score_bins", pa.list_(pa.int32())),
         _required("num_normal_px", pa.list_(pa.int64())),
         _required("num_contaminant_px", pa.list_(pa.int64())),
     ]
 )
 """``test_statistics.parquet`` beside the weights of a bundle: what its model scored on the test split, one row per load
-and class. Lists run over the bins of ``metrics.ScoreHistogram`` that are not empty."""
+and class. Lists run over the bins of ``promotion.LoadCounts`` that are not empty."""
 
 PUBLISHED = {"frames": FRAMES, "detections": DETECTIONS, "trucks": TRUCKS, "runs": RUNS, "loads": LOADS}
 """Published tables in the order of publishing: ``loads`` comes last, so a load never points at what is not there."""

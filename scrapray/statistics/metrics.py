@@ -1,14 +1,16 @@
 """How well maps find contaminants, pixel by pixel, over any number of frames and workers.
 
 Scores are counted in bins of their own order, so counts of many workers add up to those of one, and every curve
-follows from cumulative sums. A bin is 2^-11 of its score wide: against a full sort of a million pixels the
-figures differ by less than 1e-3.
+follows from cumulative sums. Bins are fine near 0 and near 1 alike, since maps of a segmenter that is sure of itself
+crowd at both ends. Up to a million different scores each has a bin of its own and the figures are exact; beyond that
+bins are made wider by halves, as few times as needed, which depends on all scores together and not on their order.
 
-Shapes: B bins, U those of them that are named.
+Shapes: U bins that are not empty, from the lowest score upwards.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from math import floor
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +19,12 @@ from scipy import ndimage
 MAX_FALSE_ALARM_RATE = 0.3
 """Up to which the overlap with regions is integrated."""
 
-_KEY_BITS = 20
-_DROPPED_BITS = 32 - _KEY_BITS
-_SIGN = np.uint32(1 << 31)
+_ROUNDING = 1e-5
+"""How far a score may lie outside [0, 1]: sums and means of probabilities do, by rounding."""
+_MOST_BINS = 1 << 20
+"""28 bytes each."""
+_HALF = int(np.float32(0.5).view(np.int32))
+"""The bin of one half; the bins up to 1 mirror those down to 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,82 +54,84 @@ class ScoreHistogram:
     """Counts of pixels by score and truth; ``a + b`` is what one worker would have counted on both.
 
     Attributes:
-        normal_B: Pixels that are no contaminants.
-        contaminant_B: Pixels that are.
-        overlap_B: Of the same pixels, each as its share of its region.
+        bins_U: Numbers of the bins, ascending.
+        normal_U: Pixels in them that are no contaminants.
+        contaminant_U: Pixels that are.
+        overlap_U: Of the same pixels, each as its share of its region.
         num_regions: Connected regions of contaminant pixels, corners included.
+        dropped_bits: Bins are so many powers of two wide; 0 if each float32 has its own.
     """
 
-    normal_B: npt.NDArray[np.int64]
-    contaminant_B: npt.NDArray[np.int64]
-    overlap_B: npt.NDArray[np.float64]
+    bins_U: npt.NDArray[np.int32]
+    normal_U: npt.NDArray[np.int64]
+    contaminant_U: npt.NDArray[np.int64]
+    overlap_U: npt.NDArray[np.float64]
     num_regions: int
+    dropped_bits: int = 0
 
     @classmethod
     def empty(cls) -> Self:
         """Nothing counted yet."""
-        normal_B, contaminant_B = np.zeros((2, 1 << _KEY_BITS), np.int64)
-        return cls(normal_B, contaminant_B, np.zeros(1 << _KEY_BITS), 0)
+        none = np.zeros(0, np.int64)
+        return cls(none.astype(np.int32), none, none, np.zeros(0), 0)
 
     @classmethod
     def of(cls, scores: npt.NDArray[np.floating], truth: npt.NDArray[np.bool_]) -> Self:
         """Count the pixels of maps.
 
         Args:
-            scores: One map (H, W) or several (..., H, W); higher is more suspicious.
+            scores: One map (H, W) or several (..., H, W) in [0, 1]; higher is more suspicious.
             truth: Same shape; true on contaminants.
 
         Raises:
-            ValueError: The shapes differ or a score is not a number.
+            ValueError: The shapes differ, or a score is not a number or outside [0, 1].
         """
         if scores.shape != truth.shape:
             raise ValueError(f"scores have shape {scores.shape}, truth has {truth.shape}; they must be the same")
-        if np.isnan(scores).any():
-            raise ValueError("a score is not a number; metrics of such maps would mean nothing")
-        keys, bins = _keys(scores), 1 << _KEY_BITS
+        bins = _bins(scores)
         regions, num_regions = ndimage.label(truth, _neighbours(truth.ndim))
         region_of_pixel = regions[truth]
         shares = 1 / np.bincount(region_of_pixel, minlength=1)[region_of_pixel]
-        return cls(
-            np.bincount(keys[~truth], minlength=bins),
-            np.bincount(keys[truth], minlength=bins),
-            np.bincount(keys[truth], shares, bins).astype(np.float64),
-            num_regions,
-        )
-
-    @classmethod
-    def of_bins(
-        cls,
-        bins_U: npt.NDArray[np.integer],
-        normal_U: npt.NDArray[np.int64],
-        contaminant_U: npt.NDArray[np.int64],
-        overlap_U: npt.NDArray[np.float64] | None = None,
-        num_regions: int = 0,
-    ) -> Self:
-        """Counts of some bins, each named once or oftener; all others are empty. Regions may stay unknown."""
-        whole = cls.empty()
-        np.add.at(whole.normal_B, bins_U, normal_U)
-        np.add.at(whole.contaminant_B, bins_U, contaminant_U)
-        if overlap_U is not None:
-            np.add.at(whole.overlap_B, bins_U, overlap_U)
-        return replace(whole, num_regions=num_regions)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled without its empty bins: on its way between workers it takes kilobytes, not megabytes."""
-        used = self.used_bins()
-        counts = (self.normal_B[used], self.contaminant_B[used], self.overlap_B[used], self.num_regions)
-        return type(self).of_bins, (used, *counts)
-
-    def used_bins(self) -> npt.NDArray[np.int64]:
-        """Numbers of the bins that are not empty, from the lowest score upwards."""
-        return np.flatnonzero(self.normal_B + self.contaminant_B)
+        of_normal, normal_U = np.unique(bins[~truth], return_counts=True)
+        of_contaminant, places = np.unique(bins[truth], return_inverse=True)
+        normal = cls(of_normal, normal_U, np.zeros_like(normal_U), np.zeros(len(of_normal)), 0)
+        contaminant_U, overlap_U = np.bincount(places), np.bincount(places, shares).astype(np.float64)
+        return normal + cls(of_contaminant, np.zeros_like(contaminant_U), contaminant_U, overlap_U, num_regions)
 
     def __add__(self, other: Self) -> Self:
-        return type(self)(
-            self.normal_B + other.normal_B,
-            self.contaminant_B + other.contaminant_B,
-            self.overlap_B + other.overlap_B,
-            self.num_regions + other.num_regions,
+        dropped_bits = max(self.dropped_bits, other.dropped_bits)
+        parts = self.coarsened(dropped_bits), other.coarsened(dropped_bits)
+        # Sorted by hand: np.union1d takes a hundred times as long.
+        numbers = np.sort(np.concatenate([part.bins_U for part in parts]))
+        used = numbers[_firsts(numbers)]
+        normal_U, contaminant_U = np.zeros((2, len(used)), np.int64)
+        overlap_U = np.zeros(len(used))
+        for part in parts:
+            places = np.searchsorted(used, part.bins_U)
+            normal_U[places] += part.normal_U
+            contaminant_U[places] += part.contaminant_U
+            overlap_U[places] += part.overlap_U
+        num_regions = self.num_regions + other.num_regions
+        whole = type(self)(used, normal_U, contaminant_U, overlap_U, num_regions, dropped_bits)
+        while len(whole.bins_U) > _MOST_BINS:
+            whole = whole.coarsened(whole.dropped_bits + 1)
+        return whole
+
+    def coarsened(self, dropped_bits: int) -> Self:
+        """The same counts in bins that are at least so many powers of two wide."""
+        if dropped_bits <= self.dropped_bits:
+            return self
+        numbers = self.bins_U >> dropped_bits << dropped_bits
+        firsts = _firsts(numbers)
+        if not len(firsts):
+            return replace(self, dropped_bits=dropped_bits)
+        return replace(
+            self,
+            bins_U=numbers[firsts],
+            normal_U=np.add.reduceat(self.normal_U, firsts),
+            contaminant_U=np.add.reduceat(self.contaminant_U, firsts),
+            overlap_U=np.add.reduceat(self.overlap_U, firsts),
+            dropped_bits=dropped_bits,
         )
 
     def metrics(self) -> PixelMetrics:
@@ -134,8 +141,7 @@ class ScoreHistogram:
         ``precision_recall_curve``, pooled over all pixels as in WinCLIP; per-region overlap as in MVTec AD, over all
         distinct scores.
         """
-        used = self.used_bins()[::-1]
-        normal, found = self.normal_B[used], self.contaminant_B[used]
+        normal, found = self.normal_U[::-1], self.contaminant_U[::-1]
         num_normal, num_found = int(normal.sum()), int(found.sum())
         if num_found == 0:
             return PixelMetrics(0.0, None, None, None, None, None)
@@ -148,25 +154,22 @@ class ScoreHistogram:
             auroc=float(np.sum(normal * (hits - found / 2)) / num_normal / num_found) if num_normal else None,
             average_precision=float(np.sum(found * precision) / num_found),
             f1_max=float(f1[best]),
-            f1_threshold=_score(int(used[best])),
-            aupro=_aupro(false_alarms / num_normal, np.cumsum(self.overlap_B[used]) / self.num_regions)
+            f1_threshold=_lowest_score(int(self.bins_U[::-1][best])),
+            aupro=_aupro(false_alarms / num_normal, np.cumsum(self.overlap_U[::-1]) / self.num_regions)
             if num_normal and self.num_regions
             else None,
         )
 
+    def num_found_at(self, threshold: float) -> int:
+        """Contaminant pixels that score ``threshold`` or more; those in its own bin count."""
+        number = int(_bins(np.array([threshold]))[0]) >> self.dropped_bits << self.dropped_bits
+        first = np.searchsorted(self.bins_U, number)
+        return int(self.contaminant_U[first:].sum())
+
     def recall_at(self, threshold: float) -> float | None:
         """Share of contaminant pixels that score ``threshold`` or more; None without any contaminant."""
-        total = int(self.contaminant_B.sum())
-        return int(self.contaminant_B[self._from(threshold) :].sum()) / total if total else None
-
-    def precision_at(self, threshold: float) -> float | None:
-        """Share of contaminants among pixels that score ``threshold`` or more; None where there are none."""
-        found = int(self.contaminant_B[self._from(threshold) :].sum())
-        total = found + int(self.normal_B[self._from(threshold) :].sum())
-        return found / total if total else None
-
-    def _from(self, threshold: float) -> int:
-        return int(_keys(np.array([threshold], np.float32))[0])
+        total = int(self.contaminant_U.sum())
+        return self.num_found_at(threshold) / total if total else None
 
 
 def _neighbours(ndim: int) -> npt.NDArray[np.bool_]:
@@ -185,15 +188,31 @@ def _aupro(false_alarm_rate: npt.NDArray[np.float64], overlap: npt.NDArray[np.fl
     return float(area / MAX_FALSE_ALARM_RATE)
 
 
-def _keys(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.uint32]:
-    """The leading bits of each score, rearranged so that they are ordered like the scores."""
-    # Adding zero turns -0.0, which would stand below 0.0, into 0.0.
-    bits = (np.ascontiguousarray(scores, np.float32) + np.float32(0)).view(np.uint32)
-    return np.where(bits & _SIGN, ~bits, bits | _SIGN) >> np.uint32(_DROPPED_BITS)
+def _firsts(numbers: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """Where each number of an ascending list stands first."""
+    return np.flatnonzero(np.diff(numbers, prepend=-1))
 
 
-def _score(key: int) -> float:
-    """Lowest score of a bin."""
-    ordered = np.array([key << _DROPPED_BITS], np.uint32)
-    bits = np.where(ordered & _SIGN, ordered ^ _SIGN, ~ordered)
-    return float(bits.view(np.float32)[0])
+def _bins(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.int32]:
+    """The bin of each score: the bits of its distance to the nearer end, ordered like the scores.
+
+    Raises:
+        ValueError: A score is not a number or outside [0, 1].
+    """
+    lowest, highest = (float(each) for each in (scores.min(initial=0), scores.max(initial=0)))
+    if not (lowest >= -_ROUNDING and highest <= 1 + _ROUNDING):
+        raise ValueError(f"scores run from {lowest:g} to {highest:g}, must be numbers from 0 to 1")
+    clipped = np.clip(np.asarray(scores, np.float32), np.float32(0), np.float32(1))
+    is_high = clipped > 0.5
+    distances = np.where(is_high, np.float32(1) - clipped, clipped).view(np.int32)
+    bins: npt.NDArray[np.int32] = np.where(is_high, 2 * _HALF - distances, distances)
+    return bins
+
+
+def _lowest_score(number: int) -> float:
+    """Lowest score of a bin; all of it and above scores at least so much, and nothing below."""
+    if number <= _HALF:
+        return float(np.int32(number).view(np.float32))
+    # Scores above one half are multiples of 2^-24, and so are their distances to 1.
+    distance = float(np.int32(2 * _HALF - number).view(np.float32))
+    return 1 - floor(distance * 2**24) / 2**24

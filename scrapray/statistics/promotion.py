@@ -9,6 +9,8 @@ Shapes: L loads, U bins in use by a model, R resamples.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any, Self
 
 import numpy as np
@@ -20,6 +22,8 @@ _NUM_RESAMPLES = 1000
 _RESAMPLES_AT_ONCE = 50
 """A model in use has some 30,000 bins: so many resamples take some 12 MB for each array."""
 _CONFIDENCE = 0.95
+_DROPPED_BITS = 11
+"""A bin is 2^-12 of its distance to 0 or 1 wide, so that the loads of a split fit into memory."""
 
 Counts = npt.NDArray[np.int64]
 
@@ -32,7 +36,8 @@ class LoadCounts:
         load_id: Of the load; unique in the split.
         class_name: Of the contaminant.
         threshold: Score from which a pixel counts as found.
-        bins_U: Numbers of the bins of ``ScoreHistogram`` that are not empty.
+        num_found_px: Pixels of the class that do.
+        bins_U: Numbers of the bins of ``ScoreHistogram`` that are not empty, ``_DROPPED_BITS`` wide.
         normal_U: Pixels in each of them that are not of the class.
         contaminant_U: Pixels that are.
     """
@@ -40,21 +45,30 @@ class LoadCounts:
     load_id: str
     class_name: str
     threshold: float
-    bins_U: Counts
+    num_found_px: int
+    bins_U: npt.NDArray[np.int32]
     normal_U: Counts
     contaminant_U: Counts
 
     @classmethod
     def of(cls, load_id: str, class_name: str, threshold: float, histogram: ScoreHistogram) -> Self:
-        """Keep the bins of a histogram that are not empty."""
-        used = histogram.used_bins()
+        """Keep the pixels of a histogram, in coarse bins."""
+        coarse = histogram.coarsened(_DROPPED_BITS)
         return cls(
             load_id=load_id,
             class_name=class_name,
             threshold=threshold,
-            bins_U=used,
-            normal_U=histogram.normal_B[used],
-            contaminant_U=histogram.contaminant_B[used],
+            num_found_px=histogram.num_found_at(threshold),
+            bins_U=coarse.bins_U,
+            normal_U=coarse.normal_U,
+            contaminant_U=coarse.contaminant_U,
+        )
+
+    @property
+    def histogram(self) -> ScoreHistogram:
+        """The pixels again; of regions nothing is known."""
+        return ScoreHistogram(
+            self.bins_U.astype(np.int32), self.normal_U, self.contaminant_U, np.zeros(len(self.bins_U)), 0
         )
 
 
@@ -78,7 +92,8 @@ class SplitStatistics:
                 "load_id": each.load_id,
                 "class_name": each.class_name,
                 "threshold": each.threshold,
-                "bins": each.bins_U,
+                "num_found_px": each.num_found_px,
+                "score_bins": each.bins_U,
                 "num_normal_px": each.normal_U,
                 "num_contaminant_px": each.contaminant_U,
             }
@@ -100,7 +115,8 @@ class SplitStatistics:
                     load_id=row["load_id"],
                     class_name=row["class_name"],
                     threshold=row["threshold"],
-                    bins_U=np.asarray(row["bins"], np.int64),
+                    num_found_px=row["num_found_px"],
+                    bins_U=np.asarray(row["score_bins"], np.int32),
                     normal_U=np.asarray(row["num_normal_px"], np.int64),
                     contaminant_U=np.asarray(row["num_contaminant_px"], np.int64),
                 )
@@ -247,12 +263,9 @@ def _compare_class(
         if counts is None:
             figures += [None, None]
             continue
-        merged = ScoreHistogram.of_bins(
-            np.concatenate([each.bins_U for each in counts]),
-            np.concatenate([each.normal_U for each in counts]),
-            np.concatenate([each.contaminant_U for each in counts]),
-        )
-        figures += [merged.metrics().average_precision, merged.recall_at(counts[0].threshold)]
+        whole = reduce(add, (each.histogram for each in counts))
+        num_px, num_found_px = int(whole.contaminant_U.sum()), sum(each.num_found_px for each in counts)
+        figures += [whole.metrics().average_precision, num_found_px / num_px if num_px else None]
     return ClassComparison(
         class_name=name,
         candidate_ap=figures[0],

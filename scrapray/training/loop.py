@@ -263,7 +263,7 @@ def validation_of(metrics: Mapping[str, float], classes: Sequence[Contaminant]) 
 def measure_tiles(
     segmenter: Segmenter, split: TileSplit, places: Sequence[int], device: torch.device, autocast: bool
 ) -> Figures:
-    """Figures of some tiles of a split, counted some at a time: a histogram has a million bins."""
+    """Figures of some tiles of a split, counted some at a time: a histogram can have a million bins."""
     names = [contaminant.name for contaminant in segmenter.classes]
     figures = Figures.empty(names)
     for first in range(0, len(places), _COUNTED_AT_ONCE):
