@@ -9,8 +9,7 @@ Shapes: U bins that are not empty, from the lowest score upwards.
 """
 
 from dataclasses import dataclass, replace
-from math import floor
-from typing import Self
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +36,11 @@ class PixelMetrics:
         average_precision: Mean precision over recall, without interpolation.
         f1_max: Best harmonic mean of precision and recall over all thresholds.
         f1_threshold: Score from which on pixels count as found there.
-        aupro: Area under the curve of mean overlap with a region over false alarm rate up to
+        aupro_exact: Area under the curve of mean overlap with a region over false alarm rate up to
             ``MAX_FALSE_ALARM_RATE``, divided by that; small regions weigh as much as large ones; chance is 0.15.
+        aupro_repo200: The same as papers on CLIP segmenters compute it, for comparison with their tables only: at 200
+            scores in equal steps, false alarm rates stretched so that the largest one below the limit counts as the
+            limit. It changes when all scores are squashed alike. None too where fewer than two of the 200 stay below.
     """
 
     prevalence: float
@@ -46,7 +48,31 @@ class PixelMetrics:
     average_precision: float | None
     f1_max: float | None
     f1_threshold: float | None
-    aupro: float | None
+    aupro_exact: float | None
+    aupro_repo200: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reliability:
+    """How often pixels of a score are contaminants, step by step of the score.
+
+    Attributes:
+        num_px: Pixels in each step.
+        contaminant_px: Contaminants among them.
+        score_sum: Their scores added up.
+
+    Reference: Guo et al. 2017, On Calibration of Modern Neural Networks, equation 3.
+    """
+
+    num_px: npt.NDArray[np.float64]
+    contaminant_px: npt.NDArray[np.float64]
+    score_sum: npt.NDArray[np.float64]
+
+    @property
+    def expected_calibration_error(self) -> float | None:
+        """Mean distance of score and share of contaminants, weighted by pixels; None without any pixel."""
+        total = self.num_px.sum()
+        return float(np.abs(self.contaminant_px - self.score_sum).sum() / total) if total else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,7 +170,7 @@ class ScoreHistogram:
         normal, found = self.normal_U[::-1], self.contaminant_U[::-1]
         num_normal, num_found = int(normal.sum()), int(found.sum())
         if num_found == 0:
-            return PixelMetrics(0.0, None, None, None, None, None)
+            return PixelMetrics(0.0, *(None,) * 6)
         false_alarms, hits = np.cumsum(normal), np.cumsum(found)
         precision = hits / (hits + false_alarms)
         f1 = 2 * hits / (hits + false_alarms + num_found)
@@ -154,11 +180,31 @@ class ScoreHistogram:
             auroc=float(np.sum(normal * (hits - found / 2)) / num_normal / num_found) if num_normal else None,
             average_precision=float(np.sum(found * precision) / num_found),
             f1_max=float(f1[best]),
-            f1_threshold=_lowest_score(int(self.bins_U[::-1][best])),
-            aupro=_aupro(false_alarms / num_normal, np.cumsum(self.overlap_U[::-1]) / self.num_regions)
-            if num_normal and self.num_regions
-            else None,
+            f1_threshold=float(_lowest_scores(self.bins_U[::-1][best])),
+            **self._aupro(),
         )
+
+    def _aupro(self) -> dict[str, float | None]:
+        num_normal = int(self.normal_U.sum())
+        if not (num_normal and self.num_regions):
+            return {"aupro_exact": None, "aupro_repo200": None}
+        false_alarm_rate_U = np.cumsum(self.normal_U[::-1]) / num_normal
+        overlap_U = np.cumsum(self.overlap_U[::-1]) / self.num_regions
+        scores_U = _lowest_scores(self.bins_U[::-1])
+        return {
+            "aupro_exact": _aupro_exact(false_alarm_rate_U, overlap_U),
+            "aupro_repo200": _aupro_repo200(scores_U, false_alarm_rate_U, overlap_U),
+        }
+
+    def reliability(self, num_bins: int = 15) -> "Reliability":
+        """Whether a score is the chance of a contaminant, in equal steps of the score."""
+        scores_U, all_U = _lowest_scores(self.bins_U), self.normal_U + self.contaminant_U
+        steps_U = np.minimum((scores_U * num_bins).astype(np.int64), num_bins - 1)
+        num_px, contaminant_px, score_sum = (
+            np.bincount(steps_U, weights, num_bins).astype(np.float64)
+            for weights in (all_U, self.contaminant_U, all_U * scores_U)
+        )
+        return Reliability(num_px=num_px, contaminant_px=contaminant_px, score_sum=score_sum)
 
     def num_found_at(self, threshold: float) -> int:
         """Contaminant pixels that score ``threshold`` or more; those in its own bin count."""
@@ -179,13 +225,32 @@ def _neighbours(ndim: int) -> npt.NDArray[np.bool_]:
     return same_map
 
 
-def _aupro(false_alarm_rate: npt.NDArray[np.float64], overlap: npt.NDArray[np.float64]) -> float:
+def _aupro_exact(false_alarm_rate: npt.NDArray[np.float64], overlap: npt.NDArray[np.float64]) -> float:
     """Area under a curve that begins at (0, 0), cut at the limit between two of its points."""
     rate, overlap = np.append(0, false_alarm_rate), np.append(0, overlap)
     end = int(np.searchsorted(rate, MAX_FALSE_ALARM_RATE, side="right"))
     at_limit = np.interp(MAX_FALSE_ALARM_RATE, rate[end - 1 : end + 1], overlap[end - 1 : end + 1])
     area = np.trapezoid(np.append(overlap[:end], at_limit), np.append(rate[:end], MAX_FALSE_ALARM_RATE))
     return float(area / MAX_FALSE_ALARM_RATE)
+
+
+def _aupro_repo200(
+    scores_U: npt.NDArray[np.float32],
+    false_alarm_rate_U: npt.NDArray[np.float64],
+    overlap_U: npt.NDArray[np.float64],
+) -> float | None:
+    """As the code of AnomalyCLIP and its relatives does; all arguments from the highest score downwards."""
+    lowest, highest = cast(Any, scores_U[[-1, 0]])  # steps in float32 are not those in float64
+    if lowest == highest:
+        return None
+    thresholds = np.arange(lowest, highest, (highest - lowest) / 200)
+    num_above = np.searchsorted(-scores_U, -thresholds)
+    rate, overlap = np.append(0, false_alarm_rate_U)[num_above], np.append(0, overlap_U)[num_above]
+    is_below = rate < MAX_FALSE_ALARM_RATE
+    rate, overlap = rate[is_below][::-1], overlap[is_below][::-1]
+    if len(rate) < 2 or rate[0] == rate[-1]:
+        return None
+    return float(np.trapezoid(overlap, (rate - rate[0]) / (rate[-1] - rate[0])))
 
 
 def _firsts(numbers: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
@@ -209,10 +274,11 @@ def _bins(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.int32]:
     return bins
 
 
-def _lowest_score(number: int) -> float:
-    """Lowest score of a bin; all of it and above scores at least so much, and nothing below."""
-    if number <= _HALF:
-        return float(np.int32(number).view(np.float32))
+def _lowest_scores(numbers: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+    """Lowest score of each bin; all of it and above scores at least so much, and nothing below."""
+    is_high = numbers > _HALF
+    distances = np.where(is_high, 2 * _HALF - numbers, numbers).astype(np.int32).view(np.float32)
     # Scores above one half are multiples of 2^-24, and so are their distances to 1.
-    distance = float(np.int32(2 * _HALF - number).view(np.float32))
-    return 1 - floor(distance * 2**24) / 2**24
+    mirrored = 1 - np.floor(distances * np.float32(2**24)) / np.float32(2**24)
+    scores: npt.NDArray[np.float32] = np.where(is_high, mirrored, distances)
+    return scores
