@@ -1,10 +1,10 @@
 """Whether a candidate may take the champion's place: both measured on the same loads of a frozen test split.
 
-What a model scored on a load is kept as counts of pixels by score, which merge; so any resample of loads has its
-figures without a look at a pixel. Loads are resampled, not pixels: pixels of one load are near copies of each other.
-Both models are judged on each resample, so what makes a load hard for both cancels out of the difference.
+What a model scored on a load is kept as counts of pixels by score, which merge; so chance over loads is
+known without a look at a pixel (``bootstrap``). Both models are judged on the same draws of loads, so what makes a load
+hard for both cancels out of the difference.
 
-Shapes: L loads, U bins in use by a model, R resamples.
+Shapes: L loads, U bins in use by a model, R draws of loads.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,14 +16,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from scrapray.statistics.bootstrap import CONFIDENCE, DROPPED_BITS, LoadMatrix, draws, interval
 from scrapray.statistics.metrics import ScoreHistogram
-
-_NUM_RESAMPLES = 1000
-_RESAMPLES_AT_ONCE = 50
-"""A model in use has some 30,000 bins: so many resamples take some 12 MB for each array."""
-_CONFIDENCE = 0.95
-_DROPPED_BITS = 11
-"""A bin is 2^-12 of its distance to 0 or 1 wide, so that the loads of a split fit into memory."""
 
 Counts = npt.NDArray[np.int64]
 
@@ -37,7 +31,7 @@ class LoadCounts:
         class_name: Of the contaminant.
         threshold: Score from which a pixel counts as found.
         num_found_px: Pixels of the class that do.
-        bins_U: Numbers of the bins of ``ScoreHistogram`` that are not empty, ``_DROPPED_BITS`` wide.
+        bins_U: Numbers of the bins of ``ScoreHistogram`` that are not empty, ``DROPPED_BITS`` wide.
         normal_U: Pixels in each of them that are not of the class.
         contaminant_U: Pixels that are.
     """
@@ -53,7 +47,7 @@ class LoadCounts:
     @classmethod
     def of(cls, load_id: str, class_name: str, threshold: float, histogram: ScoreHistogram) -> Self:
         """Keep the pixels of a histogram, in coarse bins."""
-        coarse = histogram.coarsened(_DROPPED_BITS)
+        coarse = histogram.coarsened(DROPPED_BITS)
         return cls(
             load_id=load_id,
             class_name=class_name,
@@ -213,7 +207,7 @@ def compare(candidate: SplitStatistics, champion: SplitStatistics, *, max_recall
         faults.insert(
             0,
             f"average precision {candidate_ap:.4f} is lower than {champion_ap:.4f}, and not by chance: the difference "
-            f"is {low:+.4f} to {high:+.4f} with {_CONFIDENCE:.0%} confidence over {num_loads} loads",
+            f"is {low:+.4f} to {high:+.4f} with {CONFIDENCE:.0%} confidence over {num_loads} loads",
         )
     return Comparison(
         candidate_ap=candidate_ap,
@@ -279,40 +273,17 @@ def _gain_interval(
     candidate: Sequence[Sequence[LoadCounts]], champion: Sequence[Sequence[LoadCounts]]
 ) -> tuple[float, float]:
     """Interval of the gain in average precision; both arguments hold the loads of each class."""
-    ours, theirs = [_dense(counts) for counts in candidate], [_dense(counts) for counts in champion]
-    num_loads, rng = len(candidate[0]), np.random.default_rng(0)
+    ours, theirs = (
+        [LoadMatrix.of([each.histogram for each in counts]) for counts in model] for model in (candidate, champion)
+    )
     gains = []
-    for _ in range(_NUM_RESAMPLES // _RESAMPLES_AT_ONCE):
-        resamples_RL = rng.integers(num_loads, size=(_RESAMPLES_AT_ONCE, num_loads))
-        weights_RL = (resamples_RL[:, :, None] == np.arange(num_loads)).sum(axis=1)
+    for num_RL in draws(len(candidate[0])):
         gain_of_classes = [
-            _average_precision(weights_RL, *our) - _average_precision(weights_RL, *their)
+            our.average_precision(num_RL) - their.average_precision(num_RL)
             for our, their in zip(ours, theirs, strict=True)
         ]
-        # A resample may miss all loads that hold a class; the mean is over the classes that it has.
+        # A draw may miss all loads that hold a class; the mean is over the classes that it has.
         gains.append(np.ma.masked_invalid(gain_of_classes).mean(axis=0).filled(np.nan))
-    # One that misses all loads with a contaminant says nothing, neither for nor against.
-    low, high = np.nanpercentile(np.concatenate(gains), [50 * (1 - _CONFIDENCE), 50 * (1 + _CONFIDENCE)])
-    return float(low), float(high)
-
-
-def _dense(counts: Sequence[LoadCounts]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Normal and contaminant pixels, loads by bins, from the highest score downwards."""
-    used, places = np.unique(np.concatenate([each.bins_U for each in counts]), return_inverse=True)
-    loads = np.repeat(np.arange(len(counts)), [len(each.bins_U) for each in counts])
-    normal_LU, contaminant_LU = np.zeros((2, len(counts), len(used)))
-    normal_LU[loads, places] = np.concatenate([each.normal_U for each in counts])
-    contaminant_LU[loads, places] = np.concatenate([each.contaminant_U for each in counts])
-    return normal_LU[:, ::-1], contaminant_LU[:, ::-1]
-
-
-def _average_precision(
-    weights_RL: npt.NDArray[np.integer], normal_LU: npt.NDArray[np.float64], contaminant_LU: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """The formula of ``ScoreHistogram.metrics`` for each resample; not a number where it has no contaminant."""
-    found_RU = weights_RL @ contaminant_LU
-    hits_RU = np.cumsum(found_RU, axis=1)
-    all_RU = hits_RU + np.cumsum(weights_RL @ normal_LU, axis=1)
-    with np.errstate(invalid="ignore"):
-        precision: npt.NDArray[np.float64] = np.nansum(found_RU * (hits_RU / all_RU), axis=1) / hits_RU[:, -1]
-    return precision
+    found = interval(gains)
+    assert found is not None, "two loads hold a contaminant, so some draw has one"
+    return found

@@ -1,0 +1,118 @@
+"""What chance does to figures: loads are drawn anew, with replacement, many times over.
+
+Pixels of one load are near copies of each other, so loads are drawn and not pixels. What was counted on each load is
+enough: a draw is a sum of loads, each as often as it was drawn, and no map is looked at again.
+
+Shapes: L loads, U bins in use, from the highest score downwards, R draws.
+
+Reference: percentile bootstrap (Efron and Tibshirani 1993, chapter 13).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from scrapray.statistics.metrics import MAX_FALSE_ALARM_RATE, ScoreHistogram
+
+DROPPED_BITS = 11
+"""A bin is 2^-12 of its distance to 0 or 1 wide, so that the loads of a split fit into memory."""
+CONFIDENCE = 0.95
+_NUM_DRAWS = 1000
+_DRAWS_AT_ONCE = 50
+"""A model in use has some 30,000 bins: so many draws take some 12 MB for each array."""
+
+Floats = npt.NDArray[np.float64]
+
+
+def draws(num_loads: int) -> Iterator[npt.NDArray[np.int64]]:
+    """How often each load was drawn, some draws at a time, num_RL; the same draws every time."""
+    rng = np.random.default_rng(0)
+    for _ in range(_NUM_DRAWS // _DRAWS_AT_ONCE):
+        drawn_RL = rng.integers(num_loads, size=(_DRAWS_AT_ONCE, num_loads))
+        yield (drawn_RL[:, :, None] == np.arange(num_loads)).sum(axis=1)
+
+
+def interval(figures: Sequence[Floats]) -> tuple[float, float] | None:
+    """Where 95 % of the draws lie; a draw without the figure says nothing, and None if none has it."""
+    known = np.concatenate(figures)
+    known = known[~np.isnan(known)]
+    if not len(known):
+        return None
+    low, high = np.percentile(known, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadMatrix:
+    """Histograms of loads side by side, in common bins."""
+
+    normal_LU: Floats
+    contaminant_LU: Floats
+    overlap_LU: Floats
+    num_regions_L: Floats
+
+    @classmethod
+    def of(cls, histograms: Sequence[ScoreHistogram]) -> Self:
+        """Put the histograms of loads, at least one, side by side."""
+        coarse = [histogram.coarsened(DROPPED_BITS) for histogram in histograms]
+        used, places = np.unique(np.concatenate([each.bins_U for each in coarse]), return_inverse=True)
+        loads = np.repeat(np.arange(len(coarse)), [len(each.bins_U) for each in coarse])
+        matrices = np.zeros((3, len(coarse), len(used)))
+        matrices[0, loads, places] = np.concatenate([each.normal_U for each in coarse])
+        matrices[1, loads, places] = np.concatenate([each.contaminant_U for each in coarse])
+        matrices[2, loads, places] = np.concatenate([each.overlap_U for each in coarse])
+        normal_LU, contaminant_LU, overlap_LU = matrices[:, :, ::-1]
+        num_regions_L = np.array([each.num_regions for each in coarse], np.float64)
+        return cls(normal_LU, contaminant_LU, overlap_LU, num_regions_L)
+
+    def average_precision(self, num_RL: npt.NDArray[np.int64]) -> Floats:
+        """Of each draw; not a number where it has no contaminant. The formulas are ``ScoreHistogram.metrics``'."""
+        found_RU = num_RL @ self.contaminant_LU
+        hits_RU = np.cumsum(found_RU, axis=1)
+        all_RU = hits_RU + np.cumsum(num_RL @ self.normal_LU, axis=1)
+        with np.errstate(invalid="ignore"):
+            precision: Floats = np.nansum(found_RU * (hits_RU / all_RU), axis=1) / hits_RU[:, -1]
+        return precision
+
+    def figures(self, num_RL: npt.NDArray[np.int64]) -> dict[str, Floats]:
+        """The figures of ``PixelMetrics`` that have intervals, of each draw; not a number where it has none."""
+        normal_RU, found_RU = num_RL @ self.normal_LU, num_RL @ self.contaminant_LU
+        false_alarms_RU, hits_RU = np.cumsum(normal_RU, axis=1), np.cumsum(found_RU, axis=1)
+        num_normal_R, num_found_R = false_alarms_RU[:, -1], hits_RU[:, -1]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            f1_RU = 2 * hits_RU / (hits_RU + false_alarms_RU + num_found_R[:, None])
+            rate_RU = false_alarms_RU / num_normal_R[:, None]
+            overlap_RU = np.cumsum(num_RL @ self.overlap_LU, axis=1) / (num_RL @ self.num_regions_L)[:, None]
+            return {
+                "auroc": np.sum(normal_RU * (hits_RU - found_RU / 2), axis=1) / num_normal_R / num_found_R,
+                "average_precision": self.average_precision(num_RL),
+                "f1_max": np.where(num_found_R > 0, f1_RU.max(axis=1), np.nan),
+                "aupro_exact": _areas(rate_RU, overlap_RU),
+            }
+
+
+def intervals(histograms: Sequence[ScoreHistogram]) -> dict[str, tuple[float, float] | None]:
+    """95 % intervals of figures over loads, by the names of ``PixelMetrics``.
+
+    Args:
+        histograms: Of each load, at least one; the split is their sum.
+    """
+    matrix = LoadMatrix.of(histograms)
+    drawn = [matrix.figures(num_RL) for num_RL in draws(len(histograms))]
+    return {name: interval([figures[name] for figures in drawn]) for name in drawn[0]}
+
+
+def _areas(rate_RU: Floats, overlap_RU: Floats) -> Floats:
+    """Area under each curve from (0, 0) up to ``MAX_FALSE_ALARM_RATE``, divided by that."""
+    start = np.zeros((len(rate_RU), 1))
+    rate_RU, overlap_RU = np.hstack([start, rate_RU]), np.hstack([start, overlap_RU])
+    width_RU = np.diff(rate_RU, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share_RU = np.clip((MAX_FALSE_ALARM_RATE - rate_RU[:, :-1]) / width_RU, 0, 1)  # of each step, below the limit
+        height_RU = overlap_RU[:, :-1] + share_RU * np.diff(overlap_RU, axis=1) / 2
+        areas_R: Floats = np.sum(np.where(width_RU > 0, share_RU * width_RU * height_RU, 0), axis=1)
+    areas_R[np.isnan(overlap_RU[:, -1]) | np.isnan(rate_RU[:, -1])] = np.nan
+    return areas_R / MAX_FALSE_ALARM_RATE

@@ -1,0 +1,57 @@
+from dataclasses import asdict
+from functools import reduce
+from operator import add
+
+import numpy as np
+import pytest
+
+from scrapray.statistics.bootstrap import LoadMatrix, draws, interval, intervals
+from scrapray.statistics.metrics import ScoreHistogram
+
+
+def histogram_of(load: int, share: float = 0.05, separation: float = 1.5) -> ScoreHistogram:
+    rng = np.random.default_rng(load)
+    truth = rng.random((3, 40, 40)) < share
+    return ScoreHistogram.of(1 / (1 + np.exp(2 - rng.normal(size=truth.shape) - separation * truth)), truth)
+
+
+def test_figures_of_a_draw_are_those_of_the_drawn_loads_added_up() -> None:
+    loads = [histogram_of(load).coarsened(11) for load in range(4)]
+    num_RL = np.array([[1, 1, 1, 1], [4, 0, 0, 0], [0, 2, 1, 1], [2, 2, 0, 0]])
+    found = LoadMatrix.of(loads).figures(num_RL)
+    for draw, num_L in enumerate(num_RL):
+        drawn = reduce(add, [load for load, num in zip(loads, num_L, strict=True) for _ in range(num)])
+        expected = asdict(drawn.metrics())
+        for name, figures_R in found.items():
+            assert figures_R[draw] == pytest.approx(expected[name], rel=1e-9), name
+
+
+def test_an_interval_holds_the_figure_and_narrows_with_more_loads() -> None:
+    few, many = ([histogram_of(load, separation=1 + load % 3) for load in range(num)] for num in (6, 40))
+    for loads in (few, many):
+        whole = asdict(reduce(add, loads).metrics())
+        for name, ends in intervals(loads).items():
+            assert ends is not None
+            assert ends[0] < whole[name] < ends[1], name
+    narrow, wide = intervals(many), intervals(few)
+    assert all(np.diff(narrow[name]) < np.diff(wide[name]) for name in narrow)
+
+
+def test_draws_that_miss_all_contaminants_say_nothing() -> None:
+    clean = [histogram_of(load, share=0.0) for load in range(3)]
+    assert intervals(clean) == dict.fromkeys(("auroc", "average_precision", "f1_max", "aupro_exact"))
+    one = intervals([*clean, histogram_of(9)])
+    assert all(ends is not None and 0 <= ends[0] <= ends[1] <= 1 for ends in one.values())
+
+
+def test_draws_are_the_same_every_time_and_of_all_loads_alike() -> None:
+    first, second = (np.concatenate(list(draws(5))) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert first.shape == (1000, 5)
+    assert (first.sum(axis=1) == 5).all()
+    assert first.mean(axis=0) == pytest.approx(np.ones(5), abs=0.1)
+
+
+def test_the_interval_leaves_a_fortieth_out_at_each_end() -> None:
+    assert interval([np.arange(1001.0), np.array([np.nan])]) == pytest.approx((25, 975))
+    assert interval([np.array([np.nan])]) is None
