@@ -224,13 +224,17 @@ def set_input_size(visual: VisionTransformer, input_px: int) -> None:
     visual.positional_embedding = nn.Parameter(resized_TD.clone())
 
 
-def embed_patches(visual: VisionTransformer, images_NCHW: Tensor) -> Tensor:
-    """Tokens that enter block 1, in fp32 whatever the autocast, since they begin the residual stream: (N, T, D)."""
+def place_patches(visual: VisionTransformer, images_NCHW: Tensor) -> Tensor:
+    """Class token and patches with their positions, before ``ln_pre``, in fp32 whatever the autocast: (N, T, D)."""
     assert images_NCHW.shape[-2:] == tuple(visual.image_size), "set_input_size decides the size, once"
     patches_NTD = visual.conv1(images_NCHW).flatten(2).transpose(1, 2).float()
     first_N1D = visual.class_embedding.float().expand(len(patches_NTD), 1, -1)
-    tokens_NTD = torch.cat([first_N1D, patches_NTD], dim=1) + visual.positional_embedding
-    return cast(Tensor, visual.ln_pre(tokens_NTD))
+    return torch.cat([first_N1D, patches_NTD], dim=1) + cast(Tensor, visual.positional_embedding)
+
+
+def embed_patches(visual: VisionTransformer, images_NCHW: Tensor) -> Tensor:
+    """Tokens that enter block 1, the beginning of the residual stream: (N, T, D)."""
+    return cast(Tensor, visual.ln_pre(place_patches(visual, images_NCHW)))
 
 
 def project_heads(block: ResidualAttentionBlock, tokens_NTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -17,7 +17,8 @@ REPOSITORY = Path(__file__).parents[2]
 FLOORS = (
     {"words": "scrapray errors config keys labels schema"},
     {"imagery": "imagery", "statistics": "statistics"},
-    {"segmenter": "segmenter", "baselines": "baselines"},
+    {"segmenter": "segmenter"},
+    {"baselines": "baselines"},
     {"outside world": "storage lake registry"},
     {"cluster": "cluster"},
     {"datasets": "datasets"},
