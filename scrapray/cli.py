@@ -8,7 +8,7 @@ import shlex
 import sys
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -244,6 +244,46 @@ def train(
     with progress("steps") as report:
         summary = train_model(dataset, runs, config=settings, progress=report)
     print_training(summary)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Bundle: a folder, a URI, [bold]demo[/] for the one that is shipped, or a registered model such as "
+            "models:/scrap-segmenter@champion.",
+        ),
+    ],
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="What [bold]scrapray prepare[/] wrote.")],
+    out: Annotated[str, typer.Option(help="Folder or URI for the tables.")] = "results",
+    split: Annotated[
+        Literal["train", "validation", "test"], typer.Option(help="Measure on test what was not chosen on it.")
+    ] = "test",
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Settings (TOML); every key is in docs/evaluation.md.")
+    ] = None,
+) -> None:
+    """Measure a model on a split of a dataset: pixels, tiles and objects, with intervals over loads.
+
+    What chance reaches stands beside every figure.
+
+    Example: [bold]scrapray evaluate models:/scrap-segmenter@champion s3://datasets/scrap-7/ --out results/[/]
+    """
+    from scrapray.config import read_settings
+    from scrapray.evaluation.config import EvaluateConfig
+    from scrapray.evaluation.evaluate import evaluate_model
+    from scrapray.evaluation.results import as_markdown, write_results
+    from scrapray.screen import progress
+    from scrapray.storage import Storage
+
+    settings = read_settings(config, EvaluateConfig) if config else EvaluateConfig()
+    with progress("tiles") as report:
+        evaluation = evaluate_model(model, dataset, split=split, config=settings, progress=report)
+    written = write_results(evaluation, out, Storage(settings.storage))
+    typer.echo(as_markdown(evaluation))
+    typer.echo(f"written: {', '.join(written)}")
 
 
 @app.command()

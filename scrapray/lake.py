@@ -26,6 +26,7 @@ _NAMED = {
     "todo": schema.WORK_LIST,
     "results": schema.RESULTS,
     "test_statistics": schema.TEST_STATISTICS,
+    "evaluation": schema.EVALUATION,
     **schema.PUBLISHED,
     "tiles": schema.TILES,
     "tile_manifest": schema.TILE_MANIFEST,

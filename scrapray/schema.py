@@ -231,6 +231,24 @@ TEST_STATISTICS = pa.schema(
 """``test_statistics.parquet`` beside the weights of a bundle: what its model scored on the test split, one row per load
 and class. Lists run over the bins of ``promotion.LoadCounts`` that are not empty."""
 
+EVALUATION = pa.schema(
+    [
+        _required("subject", pa.string()),
+        _required("dataset", pa.string()),
+        _required("split", pa.string()),
+        _required("split_sha256", pa.string()),
+        _required("class_name", pa.string()),
+        _required("figure", pa.string()),
+        pa.field("value", pa.float64()),
+        pa.field("low", pa.float64()),
+        pa.field("high", pa.float64()),
+        pa.field("chance", pa.float64()),
+        pa.field("reason", pa.string()),
+    ]
+)
+"""One row per class and figure of an evaluation: its value, with a 95 % interval over loads where it has one, what
+chance reaches, and why there is no value where there is none."""
+
 PUBLISHED = {"frames": FRAMES, "detections": DETECTIONS, "trucks": TRUCKS, "runs": RUNS, "loads": LOADS}
 """Published tables in the order of publishing: ``loads`` comes last, so a load never points at what is not there."""
 

@@ -24,7 +24,7 @@ class ClassCounts:
 
     Attributes:
         pixels: Scores of pixels.
-        tiles: The highest score of each tile, held against whether it shows a contaminant.
+        tiles: The score of each tile as a whole, held against whether it shows a contaminant.
         objects: Of each band of ``SIZE_BANDS``, the highest score on each object. An object is a connected region of
             the truth within a tile, corners included; cut by a tile's edge it counts in each tile.
     """
@@ -40,20 +40,29 @@ class ClassCounts:
         return cls(nothing, nothing, (nothing,) * len(SIZE_BANDS))
 
     @classmethod
-    def of(cls, scores_Nhw: npt.NDArray[np.floating], truth_Nhw: npt.NDArray[np.bool_], stride_px: int) -> Self:
+    def of(
+        cls,
+        scores_Nhw: npt.NDArray[np.floating],
+        truth_Nhw: npt.NDArray[np.bool_],
+        stride_px: int,
+        tile_scores_N: npt.NDArray[np.floating] | None = None,
+    ) -> Self:
         """Hold maps against the truth.
 
         Args:
             scores_Nhw: In [0, 1].
             truth_Nhw: True on contaminants.
             stride_px: Pixels of a tile per cell.
+            tile_scores_N: Of each tile as a whole, of a method that says so; else the highest of its map.
 
         Raises:
             ValueError: See ``ScoreHistogram.of``.
         """
         pixels = ScoreHistogram.of(scores_Nhw, truth_Nhw)
+        if tile_scores_N is None:
+            tile_scores_N = scores_Nhw.max(axis=(1, 2))
         # One map of one cell each, so that no tile is taken for a neighbour of the next.
-        tiles = ScoreHistogram.of(scores_Nhw.max(axis=(1, 2), keepdims=True), truth_Nhw.max(axis=(1, 2), keepdims=True))
+        tiles = ScoreHistogram.of(tile_scores_N[:, None, None], truth_Nhw.max(axis=(1, 2), keepdims=True))
         sides_px, peaks = _objects(scores_Nhw, truth_Nhw, stride_px)
         bands = np.searchsorted(SIZE_LIMITS_PX, sides_px, side="right")
         return cls(pixels, tiles, tuple(_of_peaks(peaks[bands == band]) for band in range(len(SIZE_BANDS))))

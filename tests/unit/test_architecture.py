@@ -22,7 +22,8 @@ FLOORS = (
     {"outside world": "storage lake registry"},
     {"cluster": "cluster"},
     {"datasets": "datasets"},
-    {"audit": "audit", "training": "training", "evaluation": "evaluation", "report": "report"},
+    {"audit": "audit", "training": "training", "report": "report"},
+    {"evaluation": "evaluation"},
     {"command line": "cli screen"},
     {"jobs": "jobs"},
 )

@@ -1,0 +1,51 @@
+"""Settings of an evaluation, read from one TOML file."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from pydantic import ConfigDict
+
+from scrapray.config import STRICT, StorageConfig, require
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersConfig:
+    """``[workers]``: what to take of the cluster.
+
+    Attributes:
+        actors: Copies of the method that score at the same time.
+        cpus_per_actor: For each.
+        gpus_per_actor: For each; 0 scores on CPUs.
+        wait_for_nodes_s: Given to a cluster without room, to grow.
+        no_progress_timeout_s: After which a run in which nothing was finished is given up.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    actors: int = 1
+    cpus_per_actor: int = 1
+    gpus_per_actor: float = 0.0
+    wait_for_nodes_s: float = 0.0
+    no_progress_timeout_s: float = 1800.0
+
+    def __post_init__(self) -> None:
+        for name, least in (("actors", 1), ("cpus_per_actor", 1), ("gpus_per_actor", 0), ("wait_for_nodes_s", 0)):
+            require(getattr(self, name) >= least, f"{name} is {getattr(self, name)}, must be {least} or more")
+        require(
+            self.no_progress_timeout_s > 0, f"no_progress_timeout_s is {self.no_progress_timeout_s}, must be above 0"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateConfig:
+    """The whole file.
+
+    Attributes:
+        autocast: Run a bundle's vision tower in bf16.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    workers: WorkersConfig = WorkersConfig()
+    autocast: bool = False

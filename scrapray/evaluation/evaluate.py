@@ -1,0 +1,211 @@
+"""A method held against one split of a dataset: counts of each load come back from the workers, and no map.
+
+    loads of the split -> [actors: read tiles -> score -> count] -> counts, load by load -> their sum, and figures
+
+Loads come back in the order of their ids, whoever had which, so one worker and seven give the same table bit by bit.
+
+Shapes: N tiles, K classes of the method, H W pixels, h w cells.
+"""
+
+import pickle
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import ray.data
+from numpy.typing import NDArray
+
+from scrapray import cluster
+from scrapray.audit.ledger import Progress
+from scrapray.audit.model import find_model
+from scrapray.datasets.read import Dataset, SplitTiles, open_dataset
+from scrapray.datasets.split import Split
+from scrapray.errors import ConfigurationError
+from scrapray.evaluation.config import EvaluateConfig, WorkersConfig
+from scrapray.evaluation.subjects import Subject, bundle_subject
+from scrapray.segmenter.measure import ANY, STRIDE_PX
+from scrapray.statistics.bootstrap import DROPPED_BITS, intervals
+from scrapray.statistics.counts import ClassCounts
+from scrapray.statistics.metrics import ScoreHistogram
+from scrapray.storage import Storage
+
+_TILES_AT_ONCE = 16
+_OTHER_STAGES = 2
+"""Reading the list of loads and bringing counts back take a CPU each."""
+
+Counts = dict[str, ClassCounts]
+"""By class, and of any contaminant under ``ANY``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Evaluation:
+    """What a method scored on a split.
+
+    Attributes:
+        subject: Name of the method.
+        dataset: Of the dataset, and where it lies.
+        split: Its part.
+        split_sha256: Stands for every pixel and class of it.
+        num_tiles: Tiles of the split.
+        num_loads: Loads of the split.
+        counts: Of the whole split.
+        intervals: 95 % intervals over loads of the pixel figures, by class and figure; None where no load has one.
+    """
+
+    subject: str
+    dataset: str
+    split: Split
+    split_sha256: str
+    num_tiles: int
+    num_loads: int
+    counts: Counts
+    intervals: Mapping[str, Mapping[str, tuple[float, float] | None]]
+
+
+def evaluate_model(
+    model_uri: str,
+    dataset_uri: str,
+    *,
+    split: Split,
+    config: EvaluateConfig,
+    progress: Progress = lambda done, total: None,
+) -> Evaluation:
+    """Find a model and a dataset, and hold one against the other; see ``evaluate``."""
+    storage = Storage(config.storage)
+    dataset = open_dataset(dataset_uri, storage)
+    subject = bundle_subject(find_model(model_uri, storage), storage, autocast=config.autocast)
+    return evaluate(subject, dataset, split=split, workers=config.workers, progress=progress)
+
+
+def evaluate(
+    subject: Subject,
+    dataset: Dataset,
+    *,
+    split: Split,
+    workers: WorkersConfig,
+    progress: Progress = lambda done, total: None,
+) -> Evaluation:
+    """Score every tile of a split and count, on all workers.
+
+    Args:
+        subject: The method.
+        dataset: A finished dataset.
+        split: Part of it that nothing of the method was chosen on.
+        workers: What to take of the cluster.
+        progress: Called with tiles done and tiles in all.
+
+    Raises:
+        ConfigurationError: The split is empty, the method tells a class that the dataset lacks, the tiles do not fit
+            the stride of maps, or the cluster is too small.
+        ModelError: The method cannot be loaded.
+        SchemaError: A tile cannot be read.
+        ValueError: The method gives scores that are no numbers from 0 to 1.
+    """
+    class_ids = _class_ids(subject, dataset)
+    tiles = dataset.split(split)
+    places = _places_of_loads(tiles)
+    if not places:
+        raise ConfigurationError(f"{dataset.uri} has no tile in its {split} split; choose another split")
+    actor = {"CPU": float(workers.cpus_per_actor), "GPU": workers.gpus_per_actor}
+    cluster.join(
+        what="[workers]",
+        bundles=[*[actor] * workers.actors, *[{"CPU": 1.0}] * _OTHER_STAGES],
+        wait_s=workers.wait_for_nodes_s,
+        mend="lower actors, cpus_per_actor or gpus_per_actor, or add nodes",
+    )
+    whole: Counts = defaultdict(ClassCounts.empty)
+    of_loads: dict[str, list[ScoreHistogram]] = defaultdict(list)
+    num_done = 0
+    for load_id, counts in _counted(subject, tiles, places, class_ids, workers):
+        for name, of_class in counts.items():
+            whole[name] += of_class
+            of_loads[name].append(of_class.pixels.coarsened(DROPPED_BITS))
+        num_done += len(places[load_id])
+        progress(num_done, len(tiles))
+    return Evaluation(
+        subject=subject.name,
+        dataset=dataset.uri,
+        split=split,
+        split_sha256=tiles.sha256,
+        num_tiles=len(tiles),
+        num_loads=len(places),
+        counts=dict(whole),
+        intervals={name: intervals(histograms) for name, histograms in of_loads.items()},
+    )
+
+
+def _class_ids(subject: Subject, dataset: Dataset) -> dict[str, int]:
+    """Class ids in the masks of the dataset, of the classes that the method tells."""
+    if dataset.card.tile_px % STRIDE_PX:
+        raise ConfigurationError(
+            f"tiles of {dataset.uri} are {dataset.card.tile_px} px, must be a multiple of {STRIDE_PX}; prepare it anew"
+        )
+    known = {name: number for number, name in enumerate(dataset.card.class_names, start=1)}
+    if missing := [name for name in subject.class_names if name not in known]:
+        raise ConfigurationError(
+            f"{subject.name} tells {', '.join(missing)}, which {dataset.uri} does not have; it has {', '.join(known)}"
+        )
+    return {name: known[name] for name in subject.class_names}
+
+
+def _places_of_loads(tiles: SplitTiles) -> dict[str, list[int]]:
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, load_id in enumerate(tiles.load_ids):
+        places[load_id].append(place)
+    return dict(sorted(places.items()))
+
+
+def _counted(
+    subject: Subject,
+    tiles: SplitTiles,
+    places: Mapping[str, Sequence[int]],
+    class_ids: Mapping[str, int],
+    workers: WorkersConfig,
+) -> Iterator[tuple[str, Counts]]:
+    """Loads and their counts, in order."""
+    context = cluster.set_up_data(workers.no_progress_timeout_s)
+    context.execution_options.preserve_order = True
+    rows = [{"load_id": load_id, "places": list(of_load)} for load_id, of_load in places.items()]
+    counted = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        CountLoads,
+        fn_constructor_args=(subject, tiles, class_ids, "cuda" if workers.gpus_per_actor else "cpu"),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=workers.actors),
+        num_cpus=workers.cpus_per_actor,
+        num_gpus=workers.gpus_per_actor,
+    )
+    for row in counted.iter_rows():
+        yield row["load_id"], pickle.loads(row["counts"])
+
+
+class CountLoads:
+    """One method, loaded once, that turns loads into counts."""
+
+    def __init__(self, subject: Subject, tiles: SplitTiles, class_ids: Mapping[str, int], device: str) -> None:
+        self._score = subject.open(device)
+        self._tiles = tiles
+        self._class_ids = class_ids
+
+    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, list[Any]]:
+        """Turn ids of loads and places of their tiles into counts."""
+        counted = [pickle.dumps(self.count(places.tolist())) for places in batch["places"]]
+        return {"load_id": list(batch["load_id"]), "counts": counted}
+
+    def count(self, places: Sequence[int]) -> Counts:
+        """Counts of some tiles, taken a few at a time."""
+        parts = (
+            self._count_few([self._tiles[place] for place in places[first : first + _TILES_AT_ONCE]])
+            for first in range(0, len(places), _TILES_AT_ONCE)
+        )
+        return reduce(lambda one, other: {name: one[name] + other[name] for name in one}, parts)
+
+    def _count_few(self, pairs: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> Counts:
+        scored = self._score(np.stack([tile_HW3 for tile_HW3, _ in pairs]))
+        classes_Nhw = np.stack([class_HW for _, class_HW in pairs])[:, ::STRIDE_PX, ::STRIDE_PX]
+        counts = {ANY: ClassCounts.of(scored.maps_NKhw[:, 0], classes_Nhw > 0, STRIDE_PX, scored.tiles_N)}
+        for index, (name, class_id) in enumerate(self._class_ids.items(), start=1):
+            counts[name] = ClassCounts.of(scored.maps_NKhw[:, index], classes_Nhw == class_id, STRIDE_PX)
+        return counts

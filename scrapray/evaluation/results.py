@@ -1,0 +1,161 @@
+"""Figures of an evaluation as rows, as files for programs and as a page for people.
+
+<out>/<subject>.parquet, .csv      ``schema.EVALUATION``
+<out>/<subject>.md                 what the command prints
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+
+from scrapray import schema
+from scrapray.evaluation.evaluate import Evaluation
+from scrapray.lake import write_table
+from scrapray.statistics.counts import SIZE_BANDS, ClassCounts
+from scrapray.statistics.metrics import MAX_FALSE_ALARM_RATE, PixelMetrics
+from scrapray.storage import Storage, join
+
+PIXEL_FIGURES = ("average_precision", "auroc", "f1_max", "aupro_exact", "aupro_repo200")
+TILE_FIGURES = ("tile_average_precision", "tile_auroc")
+_NO_CONTAMINANT = "no pixel of the class in the split"
+_NO_STEEL = "all pixels of the split are of the class"
+_TOO_FEW_STEPS = "fewer than two of its 200 scores stay below the limit"
+
+
+def rows_of(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Rows of ``schema.EVALUATION``."""
+    return [
+        {
+            "subject": evaluation.subject,
+            "dataset": evaluation.dataset,
+            "split": evaluation.split,
+            "split_sha256": evaluation.split_sha256,
+            "class_name": class_name,
+            "low": None,
+            "high": None,
+            "chance": None,
+            "reason": None,
+            **row,
+        }
+        for class_name, counts in evaluation.counts.items()
+        for row in _rows_of_class(counts, evaluation.intervals[class_name])
+    ]
+
+
+def _rows_of_class(counts: ClassCounts, intervals: Any) -> Iterator[dict[str, Any]]:
+    pixels, tiles = counts.pixels.metrics(), counts.tiles.metrics()
+    yield {"figure": "prevalence", "value": pixels.prevalence}
+    for figure, chance in chances(pixels.prevalence).items():
+        value = getattr(pixels, figure)
+        low, high = intervals.get(figure) or (None, None)
+        yield {
+            "figure": figure,
+            "value": value,
+            "low": low,
+            "high": high,
+            "chance": chance,
+            "reason": None if value is not None else _why(pixels, figure),
+        }
+    yield {
+        "figure": "f1_threshold",
+        "value": pixels.f1_threshold,
+        "reason": None if pixels.f1_threshold is not None else _NO_CONTAMINANT,
+    }
+    yield {
+        "figure": "expected_calibration_error",
+        "value": counts.pixels.reliability().expected_calibration_error,
+    }
+    for figure in ("average_precision", "auroc"):
+        value = getattr(tiles, figure)
+        yield {
+            "figure": f"tile_{figure}",
+            "value": value,
+            "chance": chances(tiles.prevalence)[figure],
+            "reason": None if value is not None else _why(tiles, figure).replace("pixel", "tile"),
+        }
+    if pixels.f1_threshold is not None:
+        for band, recall in counts.object_recall(pixels.f1_threshold).items():
+            reason = None if recall is not None else "no object of that size in the split"
+            yield {"figure": f"object_recall, {band}", "value": recall, "reason": reason}
+
+
+def chances(prevalence: float) -> dict[str, float | None]:
+    """What scores that know nothing reach, by figure."""
+    return {
+        "average_precision": prevalence,
+        "auroc": 0.5,
+        "f1_max": 2 * prevalence / (1 + prevalence),
+        "aupro_exact": MAX_FALSE_ALARM_RATE / 2,
+        "aupro_repo200": None,
+    }
+
+
+def _why(found: PixelMetrics, figure: str) -> str:
+    if not found.prevalence:
+        return _NO_CONTAMINANT
+    return _NO_STEEL if found.auroc is None else _TOO_FEW_STEPS
+
+
+def write_results(evaluation: Evaluation, out_uri: str, storage: Storage) -> list[str]:
+    """Write the files of an evaluation, in place of those of the same method.
+
+    Returns:
+        Their URIs, the page last.
+    """
+    name = re.sub(r"[^\w.+-]+", "-", evaluation.subject)
+    parquet, csv, page = (join(out_uri, f"{name}{suffix}") for suffix in (".parquet", ".csv", ".md"))
+    table = pa.Table.from_pylist(rows_of(evaluation), schema=schema.EVALUATION)
+    write_table(table, schema.EVALUATION, parquet, storage)
+    buffer = pa.BufferOutputStream()
+    pa.csv.write_csv(table, buffer)
+    storage.write_bytes(csv, buffer.getvalue().to_pybytes())
+    storage.write_bytes(page, as_markdown(evaluation).encode())
+    return [parquet, csv, page]
+
+
+def as_markdown(evaluation: Evaluation) -> str:
+    """A table of pixel figures with intervals, one of tiles and objects, and what chance reaches beside each."""
+    rows = {(row["class_name"], row["figure"]): row for row in rows_of(evaluation)}
+    names = list(evaluation.counts)
+    lines = [
+        f"# {evaluation.subject} on the {evaluation.split} split of {evaluation.dataset}",
+        "",
+        f"{evaluation.num_tiles} tiles of {evaluation.num_loads} loads; in brackets the 95 % interval over loads. Maps "
+        "that are 0 all over but in a few places cannot be held against others by AUROC and AUPRO.",
+        "",
+        *_table(("pixels", *PIXEL_FIGURES, "expected_calibration_error"), names, rows),
+        "",
+        *_table(("tiles", *TILE_FIGURES), names, rows),
+        "",
+        *_table(("objects", *(f"object_recall, {band}" for band in SIZE_BANDS)), names, rows),
+        "",
+        "An object is found if one of its pixels scores as much as where the F1 of pixels is highest.",
+    ]
+    if reasons := sorted(
+        {f"{row['class_name']}, {row['figure']}: {row['reason']}" for row in rows.values() if row["reason"]}
+    ):
+        lines += ["", "Without a value:", "", *(f"- {reason}" for reason in reasons)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(header: Sequence[str], names: Sequence[str], rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[str]:
+    what, *figures = header
+    lines = [f"| {what} | {' | '.join(figure.replace('_', ' ') for figure in figures)} |", "|---" * len(header) + "|"]
+    for name in names:
+        found = [rows.get((name, figure), {}) for figure in figures]
+        lines.append(f"| {name} | {' | '.join(map(_with_interval, found))} |")
+        if any(row.get("chance") is not None for row in found):
+            lines.append(f"| chance | {' | '.join(_number(row.get('chance')) for row in found)} |")
+    return lines
+
+
+def _with_interval(row: Mapping[str, Any]) -> str:
+    ends = f" ({_number(row['low'])} to {_number(row['high'])})" if row.get("low") is not None else ""
+    return _number(row.get("value")) + ends
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

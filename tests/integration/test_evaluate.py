@@ -1,0 +1,140 @@
+"""A bundle measured on a dataset on a real local Ray, against scikit-learn on maps put side by side."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+from typer.testing import CliRunner
+
+from scrapray import cli, schema
+from scrapray.audit.model import find_model
+from scrapray.config import read_config
+from scrapray.datasets.config import DatasetConfig, SplitConfig, TilesConfig
+from scrapray.datasets.prepare import prepare_dataset
+from scrapray.datasets.read import Dataset, open_dataset
+from scrapray.errors import ConfigurationError
+from scrapray.evaluation.config import WorkersConfig
+from scrapray.evaluation.evaluate import Evaluation, evaluate
+from scrapray.evaluation.results import as_markdown, rows_of
+from scrapray.evaluation.subjects import Scored, Subject, bundle_subject
+from scrapray.imagery.scenes import SceneSettings, draw_archive
+from scrapray.segmenter.measure import STRIDE_PX
+from scrapray.storage import Storage
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+
+@pytest.fixture(scope="module")
+def dataset(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Tiles of 64 px, as the tiny bundle takes them, of nine drawn loads."""
+    folder = tmp_path_factory.mktemp("annotated")
+    size = SceneSettings(width_px=480, height_px=270, contaminated_share=1.0)
+    draw_archive(folder / "archive", num_loads=9, frames_per_load=1, settings=size, masks=True)
+    config = DatasetConfig(
+        cameras=read_config(folder / "archive" / "audit.toml").cameras,
+        tiles=TilesConfig(tile_px=64, overlap_px=0),
+        split=SplitConfig(train=0.2, validation=0.0, test=0.8, seed=22),
+    )
+    prepare_dataset("masks", str(folder / "archive"), str(folder / "scrap-1"), config=config, command="prepare")
+    return open_dataset(str(folder / "scrap-1"), Storage())
+
+
+def subject_of(bundle: Path) -> Subject:
+    return bundle_subject(find_model(str(bundle), Storage()), Storage(), autocast=False)
+
+
+@pytest.fixture(scope="module")
+def measured(dataset: Dataset, tiny_bundle: Path) -> Evaluation:
+    return evaluate(subject_of(tiny_bundle), dataset, split="test", workers=WorkersConfig())
+
+
+def test_figures_are_those_of_scikit_learn_on_all_pixels(
+    measured: Evaluation, dataset: Dataset, tiny_bundle: Path
+) -> None:
+    tiles = dataset.split("test")
+    pairs = [tiles[place] for place in range(len(tiles))]
+    scores_NKhw = subject_of(tiny_bundle).open("cpu")(np.stack([tile_HW3 for tile_HW3, _ in pairs])).maps_NKhw
+    classes_Nhw = np.stack([class_HW for _, class_HW in pairs])[:, ::STRIDE_PX, ::STRIDE_PX]
+    truths = {"any": classes_Nhw > 0} | {
+        name: classes_Nhw == number for number, name in enumerate(dataset.card.class_names, start=1)
+    }
+    assert list(measured.counts) == list(truths)
+    for index, (name, truth_Nhw) in enumerate(truths.items()):
+        scores_Nhw = scores_NKhw[:, index]
+        found = measured.counts[name].pixels.metrics()
+        assert truth_Nhw.any(), name
+        assert found.prevalence == pytest.approx(truth_Nhw.mean())
+        assert found.auroc == pytest.approx(roc_auc_score(truth_Nhw.ravel(), scores_Nhw.ravel()), abs=3e-6)
+        expected = average_precision_score(truth_Nhw.ravel(), scores_Nhw.ravel())
+        assert found.average_precision == pytest.approx(expected, abs=3e-6)
+        of_tiles = measured.counts[name].tiles.metrics()
+        shows_N = truth_Nhw.any(axis=(1, 2))
+        assert of_tiles.auroc == pytest.approx(roc_auc_score(shows_N, scores_Nhw.max(axis=(1, 2))), abs=3e-6)
+    assert (measured.num_tiles, measured.num_loads) == (len(tiles), len(set(tiles.load_ids)))
+
+
+def test_one_worker_and_several_give_the_same_table(measured: Evaluation, dataset: Dataset, tiny_bundle: Path) -> None:
+    workers = WorkersConfig(actors=5)
+    again = evaluate(subject_of(tiny_bundle), dataset, split="test", workers=workers)
+    assert rows_of(again) == rows_of(measured)
+    assert as_markdown(again) == as_markdown(measured)
+
+
+def test_every_figure_stands_beside_what_chance_reaches(measured: Evaluation) -> None:
+    rows = {(row["class_name"], row["figure"]): row for row in rows_of(measured)}
+    prevalence = rows["any", "prevalence"]["value"]
+    assert rows["any", "average_precision"]["chance"] == prevalence
+    assert rows["any", "f1_max"]["chance"] == pytest.approx(2 * prevalence / (1 + prevalence))
+    assert (rows["any", "auroc"]["chance"], rows["any", "aupro_exact"]["chance"]) == (0.5, 0.15)
+    for figure in ("average_precision", "auroc", "f1_max", "aupro_exact"):
+        row = rows["any", figure]
+        assert row["low"] <= row["value"] <= row["high"], figure
+    assert all(row["reason"] for row in rows.values() if row["value"] is None)
+
+
+def test_the_command_prints_what_it_writes(dataset: Dataset, tiny_bundle: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", str(tiny_bundle), dataset.uri, "--out", str(tmp_path / "results")]
+    result = CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    (page,) = (tmp_path / "results").glob("*.md")
+    assert page.read_text() in result.output
+    assert "| chance |" in page.read_text()
+    (table,) = (tmp_path / "results").glob("*.parquet")
+    assert pq.read_table(table).schema.equals(schema.EVALUATION)
+    (csv,) = (tmp_path / "results").glob("*.csv")
+    assert len(csv.read_text().splitlines()) == 1 + pq.read_table(table).num_rows
+
+
+def blank(scores: float) -> Subject:
+    """A method that knows nothing of classes and says the same of all."""
+
+    def score(tiles_NHW3: np.ndarray) -> Scored:
+        side = tiles_NHW3.shape[1] // STRIDE_PX
+        return Scored(np.full((len(tiles_NHW3), 1, side, side), scores, np.float32))
+
+    return Subject(name="blank", class_names=(), open=lambda device: score)
+
+
+def test_a_method_that_says_the_same_of_all_is_at_chance(dataset: Dataset) -> None:
+    rows = {row["figure"]: row for row in rows_of(evaluate(blank(0.5), dataset, split="test", workers=WorkersConfig()))}
+    for figure in ("average_precision", "auroc", "f1_max", "aupro_exact", "tile_auroc"):
+        assert rows[figure]["value"] == pytest.approx(rows[figure]["chance"]), figure
+    assert rows["aupro_repo200"]["value"] is None
+    assert "200" in rows["aupro_repo200"]["reason"]
+
+
+def test_scores_that_are_no_numbers_stop_the_run(dataset: Dataset) -> None:
+    with pytest.raises(ValueError, match="scores run from nan to nan"):
+        evaluate(blank(float("nan")), dataset, split="test", workers=WorkersConfig())
+
+
+def test_what_cannot_be_measured_is_said_before_any_work(dataset: Dataset) -> None:
+    other = Subject(name="other", class_names=("motor", "bone"), open=lambda device: blank(0.5).open(device))
+    with pytest.raises(ConfigurationError, match=r"other tells bone, which .* does not have; it has motor, cable"):
+        evaluate(other, dataset, split="test", workers=WorkersConfig())
+    with pytest.raises(ConfigurationError, match="no tile in its validation split"):
+        evaluate(blank(0.5), dataset, split="validation", workers=WorkersConfig())
+    with pytest.raises(ConfigurationError, match=r"\[workers\] needs"):
+        evaluate(blank(0.5), dataset, split="test", workers=WorkersConfig(actors=500))
