@@ -49,8 +49,8 @@ app = typer.Typer(
 
     The main path: [bold]index[/] an archive into a manifest, [bold]audit[/] the manifest into tables.
     Ask [bold]doctor[/] before the first night; [bold]draw[/] makes an archive to try it on.
-    A better segmenter: [bold]prepare[/] annotated frames, [bold]train[/] on them; [bold]models[/] says which one is
-    in production, and promotes.
+    A better segmenter: [bold]prepare[/] annotated frames, [bold]train[/] on them, [bold]evaluate[/] what came out;
+    [bold]models[/] says which one is in production, and promotes.
 
     Exit codes:
     [bold]0[/] done
@@ -248,12 +248,12 @@ def train(
 
 @app.command()
 def evaluate(
-    model: Annotated[
+    method: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL",
-            help="Bundle: a folder, a URI, [bold]demo[/] for the one that is shipped, or a registered model such as "
-            "models:/scrap-segmenter@champion.",
+            metavar="MODEL_OR_BASELINE",
+            help="A bundle: a folder, a URI, [bold]demo[/] for the one that is shipped, or a registered model such as "
+            "models:/scrap-segmenter@champion; or [bold]winclip[/], [bold]winclip+[/].",
         ),
     ],
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="What [bold]scrapray prepare[/] wrote.")],
@@ -265,7 +265,7 @@ def evaluate(
         Path | None, typer.Option("--config", help="Settings (TOML); every key is in docs/evaluation.md.")
     ] = None,
 ) -> None:
-    """Measure a model on a split of a dataset: pixels, tiles and objects, with intervals over loads.
+    """Measure a model or a baseline on a split of a dataset: pixels, tiles and objects, with intervals over loads.
 
     What chance reaches stands beside every figure.
 
@@ -273,14 +273,14 @@ def evaluate(
     """
     from scrapray.config import read_settings
     from scrapray.evaluation.config import EvaluateConfig
-    from scrapray.evaluation.evaluate import evaluate_model
+    from scrapray.evaluation.evaluate import evaluate_method
     from scrapray.evaluation.results import as_markdown, write_results
     from scrapray.screen import progress
     from scrapray.storage import Storage
 
     settings = read_settings(config, EvaluateConfig) if config else EvaluateConfig()
     with progress("tiles") as report:
-        evaluation = evaluate_model(model, dataset, split=split, config=settings, progress=report)
+        evaluation = evaluate_method(method, dataset, split=split, config=settings, progress=report)
     written = write_results(evaluation, out, Storage(settings.storage))
     typer.echo(as_markdown(evaluation))
     typer.echo(f"written: {', '.join(written)}")

@@ -15,7 +15,7 @@ Reference: WinCLIP (Jeong et al. 2023), as three public implementations of it ag
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import open_clip
@@ -23,8 +23,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from open_clip.transformer import VisionTransformer
+from pydantic import ConfigDict
 from torch import Tensor
 
+from scrapray.config import STRICT
 from scrapray.errors import ConfigurationError
 from scrapray.labels import ANY_CONTAMINANT_PROMPT, STEEL_PROMPT
 from scrapray.segmenter.model import prepare_tiles, resize_map
@@ -55,7 +57,7 @@ _TEMPLATES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WinClipConfig:
-    """What WinCLIP asks, and how finely.
+    """``[winclip]``: what WinCLIP asks, and how finely.
 
     Attributes:
         object_name: What the states are said of.
@@ -63,13 +65,19 @@ class WinClipConfig:
             the scrap paper, which says no more than that it provided them.
         scales: Sides of windows in tokens.
         temperature: Of the softmax over both states; 0.07 in two implementations, 0.01 in another.
+        num_references: Normal tiles that WinCLIP+ compares with; the scrap paper's 10.
+        seed: Of their choice.
         patch_ln_post: Compare patches after the tower's last normalisation; one implementation takes them before.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     object_name: str = "steel scrap"
     states: Literal["flaws", "steel"] = "flaws"
     scales: tuple[int, ...] = (2, 3)
     temperature: float = 0.07
+    num_references: int = 10
+    seed: int = 0
     patch_ln_post: bool = True
 
     def __post_init__(self) -> None:
@@ -77,6 +85,8 @@ class WinClipConfig:
             raise ConfigurationError(f"scales are {self.scales}, must be one or more sides of windows, 1 or more")
         if self.temperature <= 0:
             raise ConfigurationError(f"temperature is {self.temperature}, must be above 0")
+        if self.num_references < 1:
+            raise ConfigurationError(f"num_references is {self.num_references}, must be 1 or more")
 
 
 class WinClip:

@@ -5,7 +5,9 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
+from scrapray.baselines.winclip import WinClipConfig
 from scrapray.config import STRICT, StorageConfig, require
+from scrapray.training.config import StartConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,15 +39,36 @@ class WorkersConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateConfig:
-    """The whole file.
+class BundleConfig:
+    """``[bundle]``: how a bundle is run.
 
     Attributes:
-        autocast: Run a bundle's vision tower in bf16.
+        autocast: Run its vision tower in bf16.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    autocast: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrozenClipConfig(StartConfig):
+    """``[clip]``: the CLIP that baselines without training ask; otherwise as ``[start]`` of a training."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    clip: str = "ViT-B-16-plus-240"
+    weights: str = "laion400m_e32"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateConfig:
+    """The whole file."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     storage: StorageConfig = field(default_factory=StorageConfig)
     workers: WorkersConfig = WorkersConfig()
-    autocast: bool = False
+    bundle: BundleConfig = BundleConfig()
+    clip: FrozenClipConfig = FrozenClipConfig()
+    winclip: WinClipConfig = field(default_factory=WinClipConfig)

@@ -25,7 +25,7 @@ from scrapray.datasets.read import Dataset, SplitTiles, open_dataset
 from scrapray.datasets.split import Split
 from scrapray.errors import ConfigurationError
 from scrapray.evaluation.config import EvaluateConfig, WorkersConfig
-from scrapray.evaluation.subjects import Subject, bundle_subject
+from scrapray.evaluation.subjects import Subject, bundle_subject, winclip_subject
 from scrapray.segmenter.measure import ANY, STRIDE_PX
 from scrapray.statistics.bootstrap import DROPPED_BITS, intervals
 from scrapray.statistics.counts import ClassCounts
@@ -65,18 +65,30 @@ class Evaluation:
     intervals: Mapping[str, Mapping[str, tuple[float, float] | None]]
 
 
-def evaluate_model(
-    model_uri: str,
+def evaluate_method(
+    method: str,
     dataset_uri: str,
     *,
     split: Split,
     config: EvaluateConfig,
     progress: Progress = lambda done, total: None,
 ) -> Evaluation:
-    """Find a model and a dataset, and hold one against the other; see ``evaluate``."""
+    """Find a method and a dataset, and hold one against the other; see ``evaluate``.
+
+    Args:
+        method: ``winclip``, ``winclip+``, or a model as ``find_model`` takes it.
+        dataset_uri: Of a finished dataset.
+        split: Part of it.
+        config: All settings.
+        progress: Called with tiles done and tiles in all.
+    """
     storage = Storage(config.storage)
     dataset = open_dataset(dataset_uri, storage)
-    subject = bundle_subject(find_model(model_uri, storage), storage, autocast=config.autocast)
+    if method in ("winclip", "winclip+"):
+        references = dataset.split("train") if method == "winclip+" else None
+        subject = winclip_subject(method, config.winclip, config.clip, references)
+    else:
+        subject = bundle_subject(find_model(method, storage), storage, autocast=config.bundle.autocast)
     return evaluate(subject, dataset, split=split, workers=config.workers, progress=progress)
 
 

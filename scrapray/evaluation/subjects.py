@@ -1,6 +1,6 @@
 """What can be evaluated: everything that turns tiles into anomaly maps, opened on the workers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -10,10 +10,15 @@ from numpy.typing import NDArray
 
 from scrapray.audit.actors import open_bundle
 from scrapray.audit.model import FoundModel
+from scrapray.baselines.winclip import WinClip, WinClipConfig
+from scrapray.datasets.read import SplitTiles
+from scrapray.errors import ConfigurationError
 from scrapray.imagery.tiling import blend_tiles
 from scrapray.segmenter.bundle import Bundle
 from scrapray.segmenter.measure import STRIDE_PX, score_tiles
+from scrapray.segmenter.tower import build_clip
 from scrapray.storage import Storage
+from scrapray.training.config import StartConfig
 
 
 class Scored(NamedTuple):
@@ -73,3 +78,48 @@ def _score_with_bundle(bundle: Bundle, device: str, autocast: bool, tiles_NHW3: 
         for tile_HW3 in tiles_NHW3
     ]
     return Scored(np.stack(maps))
+
+
+def winclip_subject(name: str, config: WinClipConfig, start: StartConfig, references: SplitTiles | None) -> Subject:
+    """WinCLIP, or with references WinCLIP+.
+
+    Args:
+        name: What tables call it.
+        config: What it asks.
+        start: Its CLIP.
+        references: Tiles that ``references_of`` chooses from.
+
+    Raises:
+        ConfigurationError: See ``references_of``.
+    """
+    places = [] if references is None else references_of(references, config.num_references, config.seed)
+    opened = partial(_open_winclip, config, start, references, places)
+    return Subject(name=name, class_names=(), open=opened)
+
+
+def references_of(tiles: SplitTiles, num: int, seed: int) -> list[int]:
+    """Places of tiles without any contaminant, drawn without replacement; the same for the same tiles and seed.
+
+    Raises:
+        ConfigurationError: There are fewer.
+    """
+    (normal,) = np.nonzero(tiles.class_px_NC[:, 1:].sum(axis=1) == 0)
+    if len(normal) < num:
+        raise ConfigurationError(
+            f"WinCLIP+ takes {num} training tiles without a contaminant, the dataset has {len(normal)}; lower "
+            "[winclip] num_references or prepare the dataset with a higher [tiles] clean_share"
+        )
+    return sorted(np.random.default_rng(seed).choice(normal, num, replace=False).tolist())
+
+
+def _open_winclip(
+    config: WinClipConfig, start: StartConfig, references: SplitTiles | None, places: Sequence[int], device: str
+) -> Scorer:
+    method = WinClip(*build_clip(*start.places()), config, device)
+    if references is not None:
+        method.remember(np.stack([references[place][0] for place in places]))
+    return partial(_score_with_winclip, method)
+
+
+def _score_with_winclip(method: WinClip, tiles_NHW3: NDArray[np.uint8]) -> Scored:
+    return Scored(*method(tiles_NHW3, tiles_NHW3.shape[1] // STRIDE_PX))

@@ -18,7 +18,7 @@ from scrapray.errors import ConfigurationError
 from scrapray.evaluation.config import WorkersConfig
 from scrapray.evaluation.evaluate import Evaluation, evaluate
 from scrapray.evaluation.results import as_markdown, rows_of
-from scrapray.evaluation.subjects import Scored, Subject, bundle_subject
+from scrapray.evaluation.subjects import Scored, Subject, bundle_subject, references_of
 from scrapray.imagery.scenes import SceneSettings, draw_archive
 from scrapray.segmenter.measure import STRIDE_PX
 from scrapray.storage import Storage
@@ -138,3 +138,26 @@ def test_what_cannot_be_measured_is_said_before_any_work(dataset: Dataset) -> No
         evaluate(blank(0.5), dataset, split="validation", workers=WorkersConfig())
     with pytest.raises(ConfigurationError, match=r"\[workers\] needs"):
         evaluate(blank(0.5), dataset, split="test", workers=WorkersConfig(actors=500))
+
+
+def test_winclip_runs_through_the_same_command(dataset: Dataset, tmp_path: Path) -> None:
+    settings = tmp_path / "evaluate.toml"
+    settings.write_text('[clip]\nclip = "miniature"\n[winclip]\nnum_references = 3\n')
+    for method in ("winclip", "winclip+"):
+        arguments = ["evaluate", method, dataset.uri, "--out", str(tmp_path), "--config", str(settings)]
+        result = CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        found = {row["figure"]: row for row in pq.read_table(tmp_path / f"{method}.parquet").to_pylist()}
+        assert found["auroc"]["class_name"] == "any"
+        assert 0 < found["auroc"]["value"] < 1
+    assert (tmp_path / "winclip.csv").read_text() != (tmp_path / "winclip+.csv").read_text()
+
+
+def test_references_are_normal_tiles_drawn_by_seed(dataset: Dataset) -> None:
+    tiles = dataset.split("test")
+    first, again, other = (references_of(tiles, 5, seed) for seed in (0, 0, 1))
+    assert first == again != other
+    assert len(set(first)) == 5
+    assert tiles.class_px_NC[first, 1:].sum() == 0
+    with pytest.raises(ConfigurationError, match=r"lower \[winclip\] num_references"):
+        references_of(tiles, 10_000, 0)

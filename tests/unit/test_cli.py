@@ -33,6 +33,7 @@ OPTIONS = {
     "prepare": ["--check", "--config"],
     "train": ["--config", "--profile", "--runs"],
     "doctor": ["--archive", "--config", "--lake", "--model"],
+    "evaluate": ["--config", "--out", "--split"],
     "models list": [],
     "models show": [],
     "models compare": [],

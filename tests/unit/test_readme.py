@@ -12,12 +12,15 @@ import typer
 from pydantic import TypeAdapter
 
 from scrapray import cli, config, schema
+from scrapray.baselines.winclip import WinClipConfig
 from scrapray.datasets import config as datasets
+from scrapray.evaluation import config as evaluation
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 OPERATIONS = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
 DATASETS = (REPOSITORY / "docs" / "datasets.md").read_text(encoding="utf-8")
+EVALUATION = (REPOSITORY / "docs" / "evaluation.md").read_text(encoding="utf-8")
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 
 SECTIONS = {
@@ -41,12 +44,20 @@ DATASET_SECTIONS = {
     "[split]": datasets.SplitConfig,
     "[[split.fixed]]": datasets.FixedDates,
 }
+EVALUATION_SECTIONS = {
+    "[workers]": evaluation.WorkersConfig,
+    "[bundle]": evaluation.BundleConfig,
+    "[clip]": evaluation.FrozenClipConfig,
+    "[winclip]": WinClipConfig,
+}
+SECTIONS_OF_PAGE = {OPERATIONS: SECTIONS, DATASETS: DATASET_SECTIONS, EVALUATION: EVALUATION_SECTIONS}
+CONFIG_OF_PAGE = {"datasets": datasets.DatasetConfig, "evaluation": evaluation.EvaluateConfig}
 
 
 @pytest.mark.parametrize(
     ("page", "section", "kind"),
-    [(OPERATIONS, *pair) for pair in SECTIONS.items()] + [(DATASETS, *pair) for pair in DATASET_SECTIONS.items()],
-    ids=[*SECTIONS, *DATASET_SECTIONS],
+    [(page, *pair) for page, sections in SECTIONS_OF_PAGE.items() for pair in sections.items()],
+    ids=[section for sections in SECTIONS_OF_PAGE.values() for section in sections],
 )
 def test_every_key_of_the_configuration_is_explained_with_its_default(page: str, section: str, kind: Any) -> None:
     _, _, text = page.partition(f"### `{section}`\n")
@@ -61,6 +72,8 @@ def test_every_section_of_the_configuration_is_explained() -> None:
     assert names == {field.name for field in fields(config.AuditConfig)}
     names = {re.split(r"[.\]]", section.strip("["))[0] for section in DATASET_SECTIONS}
     assert names | {"archive", "storage", "cameras"} == {field.name for field in fields(datasets.DatasetConfig)}
+    names = {section.strip("[]") for section in EVALUATION_SECTIONS}
+    assert names | {"storage"} == {field.name for field in fields(evaluation.EvaluateConfig)}
 
 
 def _default(field: "Field[Any]") -> Any:
@@ -89,7 +102,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_settings_shown_as_examples_are_accepted(page: Path) -> None:
     for block in re.findall(r"```toml\n(.+?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
-        kind = datasets.DatasetConfig if page.stem == "datasets" else config.AuditConfig
+        kind = CONFIG_OF_PAGE.get(page.stem, config.AuditConfig)
         TypeAdapter(kind).validate_python(tomllib.loads(block))
 
 

@@ -148,7 +148,7 @@ def test_there_are_as_many_prompts_as_the_paper_has() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"scales": ()}, "scales"), ({"temperature": 0.0}, "temperature")],
+    [({"scales": ()}, "scales"), ({"temperature": 0.0}, "temperature"), ({"num_references": 0}, "num_references")],
 )
 def test_settings_that_mean_nothing_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
