@@ -118,45 +118,53 @@ class ScoreHistogram:
         regions, num_regions = ndimage.label(truth, _neighbours(truth.ndim))
         region_of_pixel = regions[truth]
         shares = 1 / np.bincount(region_of_pixel, minlength=1)[region_of_pixel]
-        of_normal, normal_U = np.unique(bins[~truth], return_counts=True)
-        of_contaminant, places = np.unique(bins[truth], return_inverse=True)
-        normal = cls(of_normal, normal_U, np.zeros_like(normal_U), np.zeros(len(of_normal)), 0)
-        contaminant_U, overlap_U = np.bincount(places), np.bincount(places, shares).astype(np.float64)
-        return normal + cls(of_contaminant, np.zeros_like(contaminant_U), contaminant_U, overlap_U, num_regions)
+        # The truth as the last bit: one sort counts both.
+        marked, counts = np.unique(bins.astype(np.uint32) * 2 + truth, return_counts=True)
+        numbers, is_contaminant = (marked >> 1).astype(np.int32), (marked & 1).astype(np.bool_)
+        is_first = _is_first(numbers)
+        used, places = numbers[is_first], np.cumsum(is_first) - 1
+        normal_U, contaminant_U = np.zeros((2, len(used)), np.int64)
+        normal_U[places[~is_contaminant]] = counts[~is_contaminant]
+        contaminant_U[places[is_contaminant]] = counts[is_contaminant]
+        overlap_U = np.bincount(np.searchsorted(used, bins[truth]), shares, len(used)).astype(np.float64)
+        return cls(used, normal_U, contaminant_U, overlap_U, num_regions)
 
     def __add__(self, other: Self) -> Self:
         dropped_bits = max(self.dropped_bits, other.dropped_bits)
         parts = self.coarsened(dropped_bits), other.coarsened(dropped_bits)
         # Sorted by hand: np.union1d takes a hundred times as long.
         numbers = np.sort(np.concatenate([part.bins_U for part in parts]))
-        used = numbers[_firsts(numbers)]
+        used = numbers[_is_first(numbers)]
         normal_U, contaminant_U = np.zeros((2, len(used)), np.int64)
         overlap_U = np.zeros(len(used))
         for part in parts:
             places = np.searchsorted(used, part.bins_U)
             normal_U[places] += part.normal_U
-            contaminant_U[places] += part.contaminant_U
-            overlap_U[places] += part.overlap_U
+            shown = np.flatnonzero(part.contaminant_U)  # few bins have any
+            contaminant_U[places[shown]] += part.contaminant_U[shown]
+            overlap_U[places[shown]] += part.overlap_U[shown]
         num_regions = self.num_regions + other.num_regions
-        whole = type(self)(used, normal_U, contaminant_U, overlap_U, num_regions, dropped_bits)
-        while len(whole.bins_U) > _MOST_BINS:
-            whole = whole.coarsened(whole.dropped_bits + 1)
-        return whole
+        while np.count_nonzero(_is_first(used >> dropped_bits)) > _MOST_BINS:
+            dropped_bits += 1
+        whole = type(self)(used, normal_U, contaminant_U, overlap_U, num_regions, parts[0].dropped_bits)
+        return whole.coarsened(dropped_bits)
 
     def coarsened(self, dropped_bits: int) -> Self:
         """The same counts in bins that are at least so many powers of two wide."""
         if dropped_bits <= self.dropped_bits:
             return self
         numbers = self.bins_U >> dropped_bits << dropped_bits
-        firsts = _firsts(numbers)
-        if not len(firsts):
-            return replace(self, dropped_bits=dropped_bits)
+        is_first = _is_first(numbers)
+        used, places = numbers[is_first], np.cumsum(is_first) - 1
+        shown = np.flatnonzero(self.contaminant_U)
+        contaminant_U = np.zeros(len(used), np.int64)
+        np.add.at(contaminant_U, places[shown], self.contaminant_U[shown])
         return replace(
             self,
-            bins_U=numbers[firsts],
-            normal_U=np.add.reduceat(self.normal_U, firsts),
-            contaminant_U=np.add.reduceat(self.contaminant_U, firsts),
-            overlap_U=np.add.reduceat(self.overlap_U, firsts),
+            bins_U=used,
+            normal_U=np.diff(np.append(0, np.cumsum(self.normal_U))[np.append(np.flatnonzero(is_first), len(numbers))]),
+            contaminant_U=contaminant_U,
+            overlap_U=np.bincount(places[shown], self.overlap_U[shown], len(used)).astype(np.float64),
             dropped_bits=dropped_bits,
         )
 
@@ -253,9 +261,11 @@ def _aupro_repo200(
     return float(np.trapezoid(overlap, (rate - rate[0]) / (rate[-1] - rate[0])))
 
 
-def _firsts(numbers: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-    """Where each number of an ascending list stands first."""
-    return np.flatnonzero(np.diff(numbers, prepend=-1))
+def _is_first(numbers: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    """Which of the numbers of an ascending list stand there for the first time."""
+    is_first = np.ones(len(numbers), np.bool_)
+    np.not_equal(numbers[1:], numbers[:-1], out=is_first[1:])
+    return is_first
 
 
 def _bins(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.int32]:
