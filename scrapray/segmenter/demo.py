@@ -376,7 +376,7 @@ def frozen_segmenter(config: SegmenterConfig, model: str, weights: Path) -> Segm
     return segmenter.eval()
 
 
-def score_all(segmenter: Segmenter, pictures: Tiles, tile_sides_px: Sequence[int]) -> NDArray[np.float16]:
+def score_all(segmenter: Segmenter, pictures: Tiles, tile_sides_px: Sequence[int]) -> NDArray[np.float32]:
     """Scores of any contaminant and of each one, (N, 1 + K, h, w), of pictures cut into tiles of these sides."""
     blend = partial(
         blend_tiles,
@@ -385,10 +385,10 @@ def score_all(segmenter: Segmenter, pictures: Tiles, tile_sides_px: Sequence[int
         overlap_px=_OVERLAP_PX,
         stride_px=STRIDE_PX,
     )
-    return np.stack([blend(image_HW3).astype(np.float16) for image_HW3, _ in _each(pictures)])
+    return np.stack([blend(image_HW3) for image_HW3, _ in _each(pictures)])
 
 
-def measure(scores_NCHW: NDArray[np.float16], tiles: Tiles) -> dict[str, Any]:
+def measure(scores_NCHW: NDArray[np.float32], tiles: Tiles) -> dict[str, Any]:
     """Figures for a card: pixels of each contaminant and of all together, with the recall where F1 is highest."""
     ends = np.cumsum([len(chunk) for chunk in tiles.classes])
     chunks = zip(np.split(scores_NCHW, ends[:-1]), tiles.classes, strict=True)
