@@ -274,15 +274,17 @@ def evaluate(
     from scrapray.config import read_settings
     from scrapray.evaluation.config import EvaluateConfig
     from scrapray.evaluation.evaluate import evaluate_method
-    from scrapray.evaluation.results import as_markdown, write_results
+    from scrapray.evaluation.results import as_markdown, rows_of, write_results
     from scrapray.screen import progress
     from scrapray.storage import Storage
 
     settings = read_settings(config, EvaluateConfig) if config else EvaluateConfig()
     with progress("tiles") as report:
         evaluation = evaluate_method(method, dataset, split=split, config=settings, progress=report)
-    written = write_results(evaluation, out, Storage(settings.storage))
-    typer.echo(as_markdown(evaluation))
+    rows = rows_of(evaluation)
+    page = as_markdown(evaluation, rows)
+    written = write_results(evaluation.subject, rows, page, out, Storage(settings.storage))
+    typer.echo(page)
     typer.echo(f"written: {', '.join(written)}")
 
 

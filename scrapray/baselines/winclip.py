@@ -115,15 +115,12 @@ class WinClip:
             raise ConfigurationError(f"a window of {max(config.scales)} tokens does not fit into {self._grid}")
         self._windows = {scale: windows_of(self._grid, scale).to(device) for scale in config.scales}
         self._states_2E = torch.stack([_mean_feature(clip, texts) for texts in prompts_of(config)]).to(device)
-        self._memory: dict[int, Tensor] = {}
-        self._patch_memory_MD = torch.zeros(0)
+        self._references: _Seen | None = None
 
     @torch.inference_mode()
     def remember(self, references_RHW3: NDArray[np.uint8]) -> None:
         """Take normal tiles to compare with, 10 in the scrap paper: from now on this is WinCLIP+."""
-        seen = self._look(references_RHW3)
-        self._memory = {scale: seen.windows[scale].flatten(0, 1) for scale in self._windows}
-        self._patch_memory_MD = seen.patches_NTD.flatten(0, 1)
+        self._references = self._look(references_RHW3)
 
     @torch.inference_mode()
     def __call__(self, tiles_NHW3: NDArray[np.uint8], out_px: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -133,9 +130,12 @@ class WinClip:
         scores = {scale: self._flawed(views_NWE) for scale, views_NWE in seen.windows.items()}
         whole_NGG = tile_N[:, None, None].expand(-1, self._grid, self._grid)
         map_NGG = harmonic_mean(torch.stack([whole_NGG, *self._spread(scores)]))
-        if self._memory:
-            unlike = {scale: association(seen.windows[scale], self._memory[scale]) for scale in self._windows}
-            unlike_patches_NT = association(seen.patches_NTD, self._patch_memory_MD)
+        if (known := self._references) is not None:
+            unlike = {
+                scale: association(views_NWE, known.windows[scale].flatten(0, 1))
+                for scale, views_NWE in seen.windows.items()
+            }
+            unlike_patches_NT = association(seen.patches_NTD, known.patches_NTD.flatten(0, 1))
             few_NGG = torch.stack([unlike_patches_NT.view_as(map_NGG), *self._spread(unlike)]).mean(dim=0)
             map_NGG = (map_NGG + few_NGG) / 2
             tile_N = (tile_N + few_NGG.amax(dim=(1, 2))) / 2

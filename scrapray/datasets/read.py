@@ -1,6 +1,7 @@
 """A finished dataset -> its tiles, one by one, in any order."""
 
 import tempfile
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -111,6 +112,13 @@ class SplitTiles:
             raise SchemaError(
                 f"tile {self.tile_ids[place]} cannot be read, row {row} of {path}: {error}; prepare the dataset again"
             ) from error
+
+    def places_of_loads(self) -> dict[str, list[int]]:
+        """Places of the tiles of each load, loads in the order of their first tile."""
+        places: dict[str, list[int]] = defaultdict(list)
+        for place, load_id in enumerate(self.load_ids):
+            places[load_id].append(place)
+        return dict(places)
 
     def _local(self, part: str) -> Path:
         """Where a part lies on this machine."""

@@ -118,7 +118,7 @@ def evaluate(
     """
     class_ids = _class_ids(subject, dataset)
     tiles = dataset.split(split)
-    places = _places_of_loads(tiles)
+    places = dict(sorted(tiles.places_of_loads().items()))
     if not places:
         raise ConfigurationError(f"{dataset.uri} has no tile in its {split} split; choose another split")
     actor = {"CPU": float(workers.cpus_per_actor), "GPU": workers.gpus_per_actor}
@@ -161,13 +161,6 @@ def _class_ids(subject: Subject, dataset: Dataset) -> dict[str, int]:
             f"{subject.name} tells {', '.join(missing)}, which {dataset.uri} does not have; it has {', '.join(known)}"
         )
     return {name: known[name] for name in subject.class_names}
-
-
-def _places_of_loads(tiles: SplitTiles) -> dict[str, list[int]]:
-    places: dict[str, list[int]] = defaultdict(list)
-    for place, load_id in enumerate(tiles.load_ids):
-        places[load_id].append(place)
-    return dict(sorted(places.items()))
 
 
 def _counted(

@@ -20,13 +20,15 @@ from scrapray.storage import Storage, join
 
 PIXEL_FIGURES = ("average_precision", "auroc", "f1_max", "aupro_exact", "aupro_repo200")
 TILE_FIGURES = ("tile_average_precision", "tile_auroc")
+Row = dict[str, Any]
+"""One row of ``schema.EVALUATION``."""
 _NO_CONTAMINANT = "no pixel of the class in the split"
 _NO_STEEL = "all pixels of the split are of the class"
 _TOO_FEW_STEPS = "fewer than two of its 200 scores stay below the limit"
 
 
-def rows_of(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Rows of ``schema.EVALUATION``."""
+def rows_of(evaluation: Evaluation) -> list[Row]:
+    """All figures."""
     return [
         {
             "subject": evaluation.subject,
@@ -45,7 +47,7 @@ def rows_of(evaluation: Evaluation) -> list[dict[str, Any]]:
     ]
 
 
-def _rows_of_class(counts: ClassCounts, intervals: Any) -> Iterator[dict[str, Any]]:
+def _rows_of_class(counts: ClassCounts, intervals: Any) -> Iterator[Row]:
     pixels, tiles = counts.pixels.metrics(), counts.tiles.metrics()
     yield {"figure": "prevalence", "value": pixels.prevalence}
     for figure, chance in chances(pixels.prevalence).items():
@@ -99,26 +101,33 @@ def _why(found: PixelMetrics, figure: str) -> str:
     return _NO_STEEL if found.auroc is None else _TOO_FEW_STEPS
 
 
-def write_results(evaluation: Evaluation, out_uri: str, storage: Storage) -> list[str]:
+def write_results(subject: str, rows: Sequence[Row], page: str, out_uri: str, storage: Storage) -> list[str]:
     """Write the files of an evaluation, in place of those of the same method.
 
+    Args:
+        subject: Name of the method.
+        rows: As ``rows_of`` gives them.
+        page: As ``as_markdown`` does.
+        out_uri: Folder.
+        storage: Takes them.
+
     Returns:
-        Their URIs, the page last.
+        Their URIs.
     """
-    name = re.sub(r"[^\w.+-]+", "-", evaluation.subject)
-    parquet, csv, page = (join(out_uri, f"{name}{suffix}") for suffix in (".parquet", ".csv", ".md"))
-    table = pa.Table.from_pylist(rows_of(evaluation), schema=schema.EVALUATION)
+    name = re.sub(r"[^\w.+-]+", "-", subject)
+    parquet, csv, markdown = (join(out_uri, f"{name}{suffix}") for suffix in (".parquet", ".csv", ".md"))
+    table = pa.Table.from_pylist(rows, schema=schema.EVALUATION)
     write_table(table, schema.EVALUATION, parquet, storage)
     buffer = pa.BufferOutputStream()
     pa.csv.write_csv(table, buffer)
     storage.write_bytes(csv, buffer.getvalue().to_pybytes())
-    storage.write_bytes(page, as_markdown(evaluation).encode())
-    return [parquet, csv, page]
+    storage.write_bytes(markdown, page.encode())
+    return [parquet, csv, markdown]
 
 
-def as_markdown(evaluation: Evaluation) -> str:
+def as_markdown(evaluation: Evaluation, rows_of_it: Sequence[Row]) -> str:
     """A table of pixel figures with intervals, one of tiles and objects, and what chance reaches beside each."""
-    rows = {(row["class_name"], row["figure"]): row for row in rows_of(evaluation)}
+    rows = {(row["class_name"], row["figure"]): row for row in rows_of_it}
     names = list(evaluation.counts)
     lines = [
         f"# {evaluation.subject} on the {evaluation.split} split of {evaluation.dataset}",
@@ -141,7 +150,7 @@ def as_markdown(evaluation: Evaluation) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(header: Sequence[str], names: Sequence[str], rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[str]:
+def _table(header: Sequence[str], names: Sequence[str], rows: Mapping[tuple[str, str], Row]) -> list[str]:
     what, *figures = header
     lines = [f"| {what} | {' | '.join(figure.replace('_', ' ') for figure in figures)} |", "|---" * len(header) + "|"]
     for name in names:
@@ -152,7 +161,7 @@ def _table(header: Sequence[str], names: Sequence[str], rows: Mapping[tuple[str,
     return lines
 
 
-def _with_interval(row: Mapping[str, Any]) -> str:
+def _with_interval(row: Row) -> str:
     ends = f" ({_number(row['low'])} to {_number(row['high'])})" if row.get("low") is not None else ""
     return _number(row.get("value")) + ends
 

@@ -71,11 +71,8 @@ class LoadMatrix:
     def average_precision(self, num_RL: npt.NDArray[np.int64]) -> Floats:
         """Of each draw; not a number where it has no contaminant. The formulas are ``ScoreHistogram.metrics``'."""
         found_RU = num_RL @ self.contaminant_LU
-        hits_RU = np.cumsum(found_RU, axis=1)
-        all_RU = hits_RU + np.cumsum(num_RL @ self.normal_LU, axis=1)
-        with np.errstate(invalid="ignore"):
-            precision: Floats = np.nansum(found_RU * (hits_RU / all_RU), axis=1) / hits_RU[:, -1]
-        return precision
+        false_alarms_RU = np.cumsum(num_RL @ self.normal_LU, axis=1)
+        return _average_precision(found_RU, np.cumsum(found_RU, axis=1), false_alarms_RU)
 
     def figures(self, num_RL: npt.NDArray[np.int64]) -> dict[str, Floats]:
         """The figures of ``PixelMetrics`` that have intervals, of each draw; not a number where it has none."""
@@ -88,7 +85,7 @@ class LoadMatrix:
             overlap_RU = np.cumsum(num_RL @ self.overlap_LU, axis=1) / (num_RL @ self.num_regions_L)[:, None]
             return {
                 "auroc": np.sum(normal_RU * (hits_RU - found_RU / 2), axis=1) / num_normal_R / num_found_R,
-                "average_precision": self.average_precision(num_RL),
+                "average_precision": _average_precision(found_RU, hits_RU, false_alarms_RU),
                 "f1_max": np.where(num_found_R > 0, f1_RU.max(axis=1), np.nan),
                 "aupro_exact": _areas(rate_RU, overlap_RU),
             }
@@ -103,6 +100,12 @@ def intervals(histograms: Sequence[ScoreHistogram]) -> dict[str, tuple[float, fl
     matrix = LoadMatrix.of(histograms)
     drawn = [matrix.figures(num_RL) for num_RL in draws(len(histograms))]
     return {name: interval([figures[name] for figures in drawn]) for name in drawn[0]}
+
+
+def _average_precision(found_RU: Floats, hits_RU: Floats, false_alarms_RU: Floats) -> Floats:
+    with np.errstate(invalid="ignore"):
+        precision: Floats = np.nansum(found_RU * (hits_RU / (hits_RU + false_alarms_RU)), axis=1) / hits_RU[:, -1]
+    return precision
 
 
 def _areas(rate_RU: Floats, overlap_RU: Floats) -> Floats:

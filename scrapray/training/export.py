@@ -3,7 +3,6 @@
 Legend: K contaminants, H x W pixels.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -107,7 +106,7 @@ def _measure_test(
     names = [contaminant.name for contaminant in export.classes]
     counts: list[LoadCounts] = []
     whole = Figures.empty(names)
-    for load_id, places in _places_of_loads(export.test).items():
+    for load_id, places in export.test.places_of_loads().items():
         figures = measure_tiles(segmenter, export.test, places, device, export.config.training.autocast)
         counts += [
             LoadCounts.of(load_id, name, threshold, figures.histograms[name])
@@ -115,13 +114,6 @@ def _measure_test(
         ]
         whole += figures
     return counts, whole
-
-
-def _places_of_loads(split: SplitTiles) -> dict[str, list[int]]:
-    places: dict[str, list[int]] = defaultdict(list)
-    for place, load_id in enumerate(split.load_ids):
-        places[load_id].append(place)
-    return places
 
 
 def _as_dict(figures: Mapping[str, PixelMetrics]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def test_one_worker_and_several_give_the_same_table(measured: Evaluation, datase
     workers = WorkersConfig(actors=5)
     again = evaluate(subject_of(tiny_bundle), dataset, split="test", workers=workers)
     assert rows_of(again) == rows_of(measured)
-    assert as_markdown(again) == as_markdown(measured)
+    assert as_markdown(again, rows_of(again)) == as_markdown(measured, rows_of(measured))
 
 
 def test_every_figure_stands_beside_what_chance_reaches(measured: Evaluation) -> None:
