@@ -277,7 +277,8 @@ def _bins(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.int32]:
     lowest, highest = (float(each) for each in (scores.min(initial=0), scores.max(initial=0)))
     if not (lowest >= -_ROUNDING and highest <= 1 + _ROUNDING):
         raise ValueError(f"scores run from {lowest:g} to {highest:g}, must be numbers from 0 to 1")
-    clipped = np.clip(np.asarray(scores, np.float32), np.float32(0), np.float32(1))
+    # Adding zero turns -0.0, whose bits stand below all others, into 0.0.
+    clipped = np.clip(np.asarray(scores, np.float32), np.float32(0), np.float32(1)) + np.float32(0)
     is_high = clipped > 0.5
     distances = np.where(is_high, np.float32(1) - clipped, clipped).view(np.int32)
     bins: npt.NDArray[np.int32] = np.where(is_high, 2 * _HALF - distances, distances)

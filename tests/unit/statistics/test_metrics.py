@@ -236,6 +236,12 @@ def test_a_score_that_is_no_number_from_0_to_1_is_refused(wrong: float) -> None:
         ScoreHistogram.of(np.array([0.1, wrong]), np.array([True, False]))
 
 
+def test_zero_is_one_score_whatever_its_sign() -> None:
+    scores = np.array([[-0.0, 0.0]])
+    assert _bins(scores).tolist() == [[0, 0]]
+    assert ScoreHistogram.of(scores, np.array([[False, True]])).metrics().auroc == 0.5
+
+
 def test_what_rounding_takes_out_of_range_counts_as_its_end() -> None:
     histogram = ScoreHistogram.of(np.array([-1e-7, 0, 1, 1 + 1e-6]), np.array([False, False, True, True]))
     assert (histogram.normal_U.tolist(), histogram.contaminant_U.tolist()) == ([2, 0], [0, 2])
