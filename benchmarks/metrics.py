@@ -22,7 +22,7 @@ from scrapray.statistics.metrics import ScoreHistogram
 
 PIXELS_OF_MAP = 1_000_000
 PREVALENCE = 0.001
-LEAST_SPEED_RATIO, MOST_MEMORY_RATIO, MOST_DIFFERENCE = 10.0, 1.2, 1e-4
+LEAST_SPEED_RATIO, MOST_MEMORY_RATIO, MOST_DIFFERENCE = 10.0, 1.2, 3e-6
 
 
 def maps(num_pixels: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -131,12 +131,13 @@ def evaluate(
     whole: Counts = defaultdict(ClassCounts.empty)
     of_loads: dict[str, list[ScoreHistogram]] = defaultdict(list)
     num_done = 0
-    for load_id, counts in _counted(subject, tiles, places, class_ids, workers):
-        for name, of_class in counts.items():
-            whole[name] += of_class
-            of_loads[name].append(of_class.pixels.coarsened(DROPPED_BITS))
-        num_done += len(places[load_id])
-        progress(num_done, len(tiles))
+    with cluster.own_errors(dataset.uri, dataset.storage):
+        for load_id, counts in _counted(subject, tiles, places, class_ids, workers):
+            for name, of_class in counts.items():
+                whole[name] += of_class
+                of_loads[name].append(of_class.pixels.coarsened(DROPPED_BITS))
+            num_done += len(places[load_id])
+            progress(num_done, len(tiles))
     return Evaluation(
         subject=subject.name,
         dataset=dataset.uri,

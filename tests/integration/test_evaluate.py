@@ -14,11 +14,11 @@ from scrapray.config import read_config
 from scrapray.datasets.config import DatasetConfig, SplitConfig, TilesConfig
 from scrapray.datasets.prepare import prepare_dataset
 from scrapray.datasets.read import Dataset, open_dataset
-from scrapray.errors import ConfigurationError
+from scrapray.errors import ConfigurationError, ModelError
 from scrapray.evaluation.config import WorkersConfig
 from scrapray.evaluation.evaluate import Evaluation, evaluate
 from scrapray.evaluation.results import as_markdown, rows_of
-from scrapray.evaluation.subjects import Scored, Subject, bundle_subject, references_of
+from scrapray.evaluation.subjects import Scored, Scorer, Subject, bundle_subject, references_of
 from scrapray.imagery.scenes import SceneSettings, draw_archive
 from scrapray.segmenter.measure import STRIDE_PX
 from scrapray.storage import Storage
@@ -128,6 +128,15 @@ def test_a_method_that_says_the_same_of_all_is_at_chance(dataset: Dataset) -> No
 def test_scores_that_are_no_numbers_stop_the_run(dataset: Dataset) -> None:
     with pytest.raises(ValueError, match="scores run from nan to nan"):
         evaluate(blank(float("nan")), dataset, split="test", workers=WorkersConfig())
+
+
+def test_a_method_that_a_worker_cannot_load_says_why(dataset: Dataset) -> None:
+    def gone(device: str) -> Scorer:
+        raise ModelError("/models/gone: no card.json in it; give the folder of a bundle")
+
+    subject = Subject(name="gone", class_names=(), open=gone)
+    with pytest.raises(ModelError, match=r"^/models/gone: no card\.json in it; give the folder of a bundle$"):
+        evaluate(subject, dataset, split="test", workers=WorkersConfig())
 
 
 def test_what_cannot_be_measured_is_said_before_any_work(dataset: Dataset) -> None:
