@@ -2,36 +2,50 @@
 
     ray job submit -- python jobs/nightly_audit.py s3://yard-archive/ s3://yard-lake/ s3://models/scrap-3/ audit.toml
 
-A fifth argument names another date than yesterday. Ends with the exit codes of ``scrapray audit``.
+A fifth argument names another date than yesterday. A date beside it whose frames have changed since it was indexed is
+done again too: late frames come in, and a gate log is corrected in the morning. Ends with the exit codes of
+``scrapray audit``.
 """
 
 import datetime as dt
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from scrapray.audit.manifest import index_archive
 from scrapray.audit.nightly import run_audit
 from scrapray.config import read_config
+from scrapray.errors import in_one_line
 from scrapray.storage import Storage, join
 
 
-def main(archive_uri: str, lake_uri: str, model_uri: str, config_path: str, date: str | None = None) -> int:
+def main(archive: str, lake: str, model: str, config: Path, date: dt.date | None = None) -> int:
     """Audit one night and print its verdicts; returns the exit code."""
-    config = read_config(Path(config_path))
-    yesterday = dt.datetime.now(ZoneInfo(config.archive.time_zone)).date() - dt.timedelta(days=1)
-    night = dt.date.fromisoformat(date) if date else yesterday
-    manifest_uri = join(lake_uri, "_manifest")
-    archive, storage = config.archive, Storage(config.storage)
-    print(
-        index_archive(archive_uri, manifest_uri, storage=storage, archive=archive, gate_log=config.gate_log, date=night)
+    settings = read_config(config)
+    yesterday = dt.datetime.now(ZoneInfo(settings.archive.time_zone)).date() - dt.timedelta(days=1)
+    night, manifest, storage = date or yesterday, join(lake, "_manifest"), Storage(settings.storage)
+    index = partial(
+        index_archive, archive, manifest, storage=storage, archive=settings.archive, gate_log=settings.gate_log
     )
-    summary = run_audit(manifest_uri, lake_uri, model_uri, config=config, date=night)
-    for load in summary.loads:
-        print(load["verdict"], load["truck_id"], load["load_id"], load["verdict_reason"], sep="\t")
-    print(f"{night}: {summary.num_used} of {summary.num_frames} frames used, run {summary.run_id} in {lake_uri}")
-    return summary.exit_code
+    indexed = index(date=night)
+    print(indexed, *(index(date=day) for day in indexed.outdated), sep="\n")
+    summaries = {
+        day: run_audit(manifest, lake, model, config=settings, date=day) for day in sorted({night, *indexed.outdated})
+    }
+    for day, summary in summaries.items():
+        for load in summary.loads:
+            print(load["verdict"], load["truck_id"], load["load_id"], load["verdict_reason"], sep="\t")
+        print(f"{day}: {summary.num_used} of {summary.num_frames} frames used, run {summary.run_id} in {lake}")
+    return max(summary.exit_code for summary in summaries.values())
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    for name in ("archive", "lake", "model"):
+        parser.add_argument(name)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("date", type=dt.date.fromisoformat, nargs="?")
+    with in_one_line(f"python {sys.argv[0]}"):
+        sys.exit(main(**vars(parser.parse_args())))

@@ -12,16 +12,16 @@ from functools import partial
 from pathlib import Path
 
 from scrapray.audit.rehearsal import adjust_bundle
+from scrapray.errors import in_one_line
 from scrapray.imagery.scenes import SceneSettings, draw_frames, draw_tiles
 from scrapray.segmenter.demo import train_demo_bundle
 from scrapray.segmenter.recipe import DEMO_TRAINING
 
 DRAW_FRAMES = partial(draw_frames, settings=SceneSettings(num_frames=2))
 
-if __name__ == "__main__":
-    clip_dir, run_dir, bundle_dir = map(
-        Path, sys.argv[1:] or ("scrapray/bundles/miniature-clip", "runs/demo", "scrapray/bundles/demo")
-    )
+
+def main(clip_dir: Path, run_dir: Path, bundle_dir: Path) -> None:
+    """Train, mine, measure, and put the bundle in its place."""
     made_dir = run_dir / "bundle"
     train_demo_bundle(clip_dir, run_dir, made_dir, DEMO_TRAINING, partial(draw_tiles, cell_px=256), DRAW_FRAMES)
     # Neither training nor the benchmark of drawn loads uses seeds from this on to 9,000,000.
@@ -37,3 +37,9 @@ if __name__ == "__main__":
     )
     print(card.to_json())
     shutil.copytree(made_dir, bundle_dir, dirs_exist_ok=True)
+
+
+if __name__ == "__main__":
+    folders = sys.argv[1:] or ("scrapray/bundles/miniature-clip", "runs/demo", "scrapray/bundles/demo")
+    with in_one_line(f"python {sys.argv[0]}"):
+        main(*map(Path, folders))

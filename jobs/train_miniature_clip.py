@@ -8,6 +8,7 @@ Takes about an hour on two cores. Killed and started again, it goes on from its 
 import sys
 from pathlib import Path
 
+from scrapray.errors import in_one_line
 from scrapray.segmenter.miniature import MiniatureTraining, train_miniature_clip
 
 TRAINING = MiniatureTraining(
@@ -25,4 +26,5 @@ TRAINING = MiniatureTraining(
 
 if __name__ == "__main__":
     run_dir, bundle_dir = sys.argv[1:] or ("runs/miniature-clip", "scrapray/bundles/miniature-clip")
-    print(train_miniature_clip(Path(run_dir), Path(bundle_dir), TRAINING))
+    with in_one_line(f"python {sys.argv[0]}"):
+        print(train_miniature_clip(Path(run_dir), Path(bundle_dir), TRAINING))

@@ -5,7 +5,6 @@ All that is heavy is imported inside the command that needs it, so that ``--help
 
 import datetime as dt
 import shlex
-import sys
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,30 +12,15 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from scrapray.errors import RegistryError, ScraprayError
-
-EXIT_USAGE = 2
-EXIT_STOPPED = 130
+from scrapray.errors import EXIT_USAGE, RegistryError, in_one_line
 
 
 class _Commands(TyperGroup):
     """Turns errors that a user can mend into one line, and an interruption into how to go on."""
 
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with in_one_line("scrapray"):
             return super().invoke(ctx)
-        except ScraprayError as error:
-            typer.echo(f"scrapray: {' '.join(str(error).split())}", err=True)
-            raise typer.Exit(EXIT_USAGE) from None
-        except OSError as error:  # a path that was given, and not through the storage
-            if not error.filename:
-                raise
-            typer.echo(f"scrapray: cannot use {error.filename}: {error.strerror}; give another path", err=True)
-            raise typer.Exit(EXIT_USAGE) from None
-        except KeyboardInterrupt:
-            again = shlex.join(["scrapray", *sys.argv[1:]])
-            typer.echo(f"\nscrapray: stopped; nothing half-done was published. To go on: {again}", err=True)
-            raise typer.Exit(EXIT_STOPPED) from None
 
 
 app = typer.Typer(
@@ -167,7 +151,7 @@ def audit(
     typer.echo("Loading the model and starting Ray; this takes some seconds.", err=True)
     with progress("frames") as report:
         summary = run_audit(manifest, lake, model, config=settings, date=date and date.date(), progress=report)
-    print_summary(summary, endpoint_url=settings.storage.endpoint_url)
+    print_summary(summary, config=config if settings.storage.endpoint_url else None)
     raise typer.Exit(summary.exit_code)
 
 

@@ -12,6 +12,15 @@ Every message says what is wrong, where, and how to mend it. The command line pr
 exits with 2; anything that is not a ``ScraprayError`` is a fault of ours and keeps its traceback.
 """
 
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+EXIT_USAGE = 2
+EXIT_STOPPED = 130
+
 
 class ScraprayError(Exception):
     """Root of all errors that a user can mend."""
@@ -80,3 +89,32 @@ class StorageError(ScraprayError):
     def is_of_one_object(self) -> bool:
         """Whether it may say something of this object alone, and nothing of those beside it."""
         return self.reason in ("missing", "forbidden")
+
+
+@contextmanager
+def in_one_line(command: str) -> Iterator[None]:
+    """End the process with one line instead of a traceback where a user can mend it, or has stopped it.
+
+    Args:
+        command: What was called, such as ``python jobs/finetune.py``; its arguments are in ``sys.argv``.
+
+    Raises:
+        SystemExit: With ``EXIT_USAGE`` or ``EXIT_STOPPED``.
+    """
+    try:
+        yield
+    except ScraprayError as error:
+        _end(" ".join(str(error).split()), EXIT_USAGE)
+    except OSError as error:  # a path that was given, and not through the storage
+        if not error.filename:
+            raise
+        _end(f"cannot use {error.filename}: {error.strerror}; give another path", EXIT_USAGE)
+    except KeyboardInterrupt:
+        again = f"{command} {shlex.join(sys.argv[1:])}"
+        print(file=sys.stderr)
+        _end(f"stopped; nothing half-done was published. To go on: {again}", EXIT_STOPPED)
+
+
+def _end(line: str, exit_code: int) -> NoReturn:
+    print(f"scrapray: {line}", file=sys.stderr)
+    raise SystemExit(exit_code) from None

@@ -99,13 +99,14 @@ those of its classes."""
 RESULTS = pa.schema(
     [
         _required("frame_id", pa.string()),
+        pa.field("camera_id", pa.string()),
         *_MEASURES,
         pa.field("thumbnail", pa.binary()),
         pa.field("detections", pa.list_(pa.field("element", pa.struct(_DETECTION), nullable=False))),
     ]
 )
-"""What a worker writes: one row per frame. ``thumbnail`` is a small grey picture (bytes, row by row) that shows
-whether the camera froze."""
+"""What a worker writes: one row per frame. ``camera_id`` is the camera whose bed it was given; ``thumbnail`` is a small
+grey picture (bytes, row by row) that shows whether the camera froze."""
 
 FRAMES = pa.schema(
     [

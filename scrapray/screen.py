@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -104,15 +105,21 @@ def _plain_lines(what: str, console: Console, clock: Clock) -> Iterator[Report]:
     yield report
 
 
-def print_summary(summary: "AuditSummary", console: Console | None = None, *, endpoint_url: str | None = None) -> None:
-    """Print the loads with their verdicts, what became of the frames, how fast it went, and where the tables are."""
+def print_summary(summary: "AuditSummary", console: Console | None = None, *, config: Path | None = None) -> None:
+    """Print the loads with their verdicts, what became of the frames, how fast it went, and where the tables are.
+
+    Args:
+        summary: What the audit says.
+        console: Where to print.
+        config: File of settings that names the endpoint of the object storage; None where that is AWS.
+    """
     console = console or Console()
     lake_uri = summary.tables["loads"].rpartition("/")[0]
     lines = {
         "Frames": f"{summary.num_frames}: {summary.num_used} used, {summary.num_rejected} rejected{_reasons(summary)}",
         "Speed": _speed(summary),
         "Tables": f"{lake_uri} ({', '.join(summary.tables)}), run {summary.run_id}",
-        "Query": query_line(summary.tables["loads"], endpoint_url),
+        "Query": query_line(summary.tables["loads"], config),
     }
     console.print(_loads_table(summary.loads[:MAX_LOADS_SHOWN]))
     if len(summary.loads) > MAX_LOADS_SHOWN:
@@ -222,8 +229,11 @@ def _with_chance(figure: float | None, chance: float | None) -> str:
     return "-" if figure is None else f"{figure:.4f} ({chance:.4f})"
 
 
-def query_line(loads_uri: str, endpoint_url: str | None = None) -> str:
-    """A line for the shell that asks DuckDB, with the interpreter that runs us; S3 keys come from its environment."""
+def query_line(loads_uri: str, config: Path | None = None) -> str:
+    """A line for the shell that asks DuckDB, with the interpreter that runs us.
+
+    S3 keys come from its environment, and the endpoint from a file of settings, so that the line shows neither.
+    """
     python = os.path.relpath(sys.executable)
     python = sys.executable if python.startswith(os.pardir) else python
     columns = "truck_id, load_id, verdict, verdict_reason, contamination_frac"
@@ -231,8 +241,9 @@ def query_line(loads_uri: str, endpoint_url: str | None = None) -> str:
     ask = f"print(duckdb.sql('''SELECT {columns} FROM '{files}' ORDER BY contamination_frac DESC'''))"
     code = f"import duckdb; {ask}"
     if loads_uri.startswith("s3://"):
-        store = f"s3fs.S3FileSystem(endpoint_url={endpoint_url!r})"
-        code = f"import duckdb, s3fs; duckdb.register_filesystem({store}); {ask}"
+        settings = f"tomllib.load(open({str(config)!r}, 'rb'))['storage']"
+        store = f"s3fs.S3FileSystem(endpoint_url={settings}['endpoint_url'])" if config else "s3fs.S3FileSystem()"
+        code = f"import duckdb, s3fs, tomllib; duckdb.register_filesystem({store}); {ask}"
     is_plain = not set(code) & set('"$`\\!')
     return f'{python} -c "{code}"' if is_plain else f"{python} -c {shlex.quote(code)}"
 

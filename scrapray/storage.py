@@ -175,7 +175,7 @@ class Storage:
         try:
             yield
         except (OSError, boto.BotoCoreError, boto.ClientError, ClientPayloadError) as error:
-            what, reason = _explain(error, self.config.endpoint_url)
+            what, reason = _explain(error)
             raise StorageError(f"cannot {action} {uri}: {what}", reason=reason) from error
 
 
@@ -427,16 +427,15 @@ _UNREACHABLE = (
 _NO_CREDENTIALS = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.ProfileNotFound)
 
 
-def _explain(error: Exception, endpoint_url: str | None) -> tuple[str, str]:
-    """What went wrong and how to mend it, and the short word for tables."""
+def _explain(error: Exception) -> tuple[str, str]:
+    """What went wrong and how to mend it, and the short word for tables; the endpoint is nobody else's business."""
     answer = error if isinstance(error, boto.ClientError) else error.__cause__
     if isinstance(answer, boto.ClientError):
         return _refusal(answer.response["Error"])
     if isinstance(error, _NO_CREDENTIALS):
         return f"there are no credentials; {_CREDENTIALS}", "credentials"
     if isinstance(error, _UNREACHABLE):
-        store = endpoint_url or "AWS"
-        return f"{store} cannot be reached; check [storage] endpoint_url, the network and the server", "unreachable"
+        return "the store cannot be reached; check [storage] endpoint_url, the network and the server", "unreachable"
     if isinstance(error, OSError) and error.errno in _BY_ERRNO:
         return _BY_ERRNO[error.errno]
     return " ".join(f"{type(error).__name__}: {error}".split()), "failed"

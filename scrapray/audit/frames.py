@@ -152,7 +152,8 @@ class FrameSegmenter:
                 yield coming.result()
 
     def _prepare(self, frame: ArchivedFrame) -> _Sight:
-        row: Row = dict.fromkeys(RESULTS.names) | {"frame_id": frame.frame_id, "status": "used"}
+        row: Row = dict.fromkeys(RESULTS.names)
+        row |= {"frame_id": frame.frame_id, "camera_id": frame.camera_id, "status": "used"}
         sight = _Sight(frame, row)
         for stage, step in self._steps:
             if not _succeeds(stage, step, sight):

@@ -7,6 +7,9 @@ first moment; all others have their own, so a load that only the time-gap rule k
 search for duplicates. Frames that cannot be read as the key pattern says have the date of their last change. Content
 is compared by what S3 tells of it; in folders, where that would mean to read every file, the audit finds what repeats.
 
+A gate log that was corrected, or a late upload, may move frames into or out of dates that were indexed before. When one
+date is indexed, those beside it are compared with the archive, and what differs is told.
+
 Memory: pages of the listing go to one spool file per date on the local disk, then one date at a time is finished.
 """
 
@@ -27,7 +30,7 @@ import pyarrow.compute as pc
 from scrapray import schema
 from scrapray.audit.gate_log import GateLog, read_gate_log
 from scrapray.config import ArchiveConfig, GateLogConfig
-from scrapray.errors import FrameError, StorageError
+from scrapray.errors import FrameError, SchemaError, StorageError
 from scrapray.keys import KeyGrammar, frame_id_of, grammar_of
 from scrapray.lake import read_table, write_table
 from scrapray.storage import Storage, StoredObject, absolute, join
@@ -37,6 +40,7 @@ _PLACE = pa.field("place", pa.string())
 _SPOOLED = schema.MANIFEST.append(_PLACE)
 _DECIDED = ["load_id", "load_source", "reject_stage", "reject_reason", "duplicate_of"]
 _COMPARED = ["frame_id", "etag", "size_bytes", "site", "camera_id", "place", "truck_id", *_DECIDED]
+_ONE_DAY = datetime.timedelta(days=1)
 _FAULTS_SHOWN = 10
 _ROWS_IN_MEMORY = 20_000
 _MD5_ETAG = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
@@ -53,6 +57,8 @@ class IndexSummary:
         num_other_keys: Keys without an ending of a picture; they are in no table.
         rejected: Number of frames for each reason.
         gate_log_faults: One sentence for each record of the gate log that was left out or overlaps another.
+        outdated: Of the dates beside the one indexed, those whose manifest is no longer what the archive holds: how
+            many frames it lacks, and how many it has too many.
     """
 
     num_frames: int = 0
@@ -64,6 +70,7 @@ class IndexSummary:
     rejected: Counter[str] = field(default_factory=Counter)
     load_sources: Counter[str] = field(default_factory=Counter)
     gate_log_faults: list[str] = field(default_factory=list)
+    outdated: dict[datetime.date, tuple[int, int]] = field(default_factory=dict)
     seconds: float = 0.0
 
     def __str__(self) -> str:
@@ -76,6 +83,11 @@ class IndexSummary:
             f"other keys: {self.num_other_keys}",
             *(f"gate log: {fault}" for fault in shown),
             *([f"gate log: {len(hidden)} faults more"] if hidden else []),
+            *(
+                f"{day} has changed since it was indexed: {lacking} frames have come, {too_many} have gone (late, or "
+                f"given to another date by the gate log); index and audit it again"
+                for day, (lacking, too_many) in self.outdated.items()
+            ),
         ]
         return "\n".join(lines)
 
@@ -115,13 +127,17 @@ def index_archive(
     grammar = grammar_of(archive, gate_log)
     arrivals = read_gate_log(gate_log, storage, archive.time_zone) if gate_log else GateLog([])
     summary = IndexSummary(gate_log_faults=arrivals.faults)
+    wanted = {date + days * _ONE_DAY for days in (-1, 0, 1)} if date else None
     with tempfile.TemporaryDirectory(prefix="scrapray-index-") as folder:
         spool = _Spool(Path(folder))
         for stored in _frames(storage, archive_uri, archive.suffixes, summary, progress):
             row = _describe(stored, grammar, arrivals)
-            if date in (None, row["date"]):
+            if wanted is None or row["date"] in wanted:
                 spool.add(row)
         _write_dates(spool, absolute(manifest_uri), archive, date, storage, summary)
+        for day in sorted(wanted - {date}) if wanted else ():
+            if change := _change(spool, _date_uri(absolute(manifest_uri), day), day, storage):
+                summary.outdated[day] = change
     summary.seconds = time.monotonic() - started
     return summary
 
@@ -130,14 +146,34 @@ def read_manifest(manifest_uri: str, storage: Storage, date: datetime.date | Non
     """Read a manifest, of all dates or of one.
 
     Raises:
-        SchemaError: A file has not exactly the columns of a manifest.
+        SchemaError: A file has not exactly the columns of a manifest, or a frame stands in two dates.
         StorageError: There is none.
     """
     uris = [_date_uri(manifest_uri, date)] if date else _manifest_files(absolute(manifest_uri), storage)
     if not uris or (date and not storage.exists(uris[0])):
         what = f"of {date} " if date else ""
         raise StorageError(f"there is no manifest {what}in {manifest_uri}; run scrapray index first", reason="missing")
-    return pa.concat_tables([read_table(uri, schema.MANIFEST, storage) for uri in uris])
+    manifest = pa.concat_tables([read_table(uri, schema.MANIFEST, storage) for uri in uris])
+    counts = manifest.group_by("frame_id").aggregate([("uri", "count"), ("date", "list"), ("uri", "min")])
+    for twice in counts.filter(pc.field("uri_count") > 1).slice(length=1).to_pylist():
+        days = " and ".join(str(day) for day in sorted(twice["date_list"]))
+        raise SchemaError(
+            f"{manifest_uri}: {twice['uri_min']} stands there twice, at {days}: the gate log has changed between; "
+            "index again without --date"
+        )
+    return manifest
+
+
+def _change(spool: "_Spool", date_uri: str, day: datetime.date, storage: Storage) -> tuple[int, int] | None:
+    """How many frames the manifest of a date lacks, and has too many; None where all is right or it was never made."""
+    if not storage.exists(date_uri):
+        return None
+    listed = set(spool.read(day)["frame_id"].to_pylist())
+    try:
+        indexed = set(read_table(date_uri, schema.MANIFEST, storage)["frame_id"].to_pylist())
+    except SchemaError:  # of another version
+        indexed = set()
+    return None if listed == indexed else (len(listed - indexed), len(indexed - listed))
 
 
 def _frames(

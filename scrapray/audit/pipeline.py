@@ -7,8 +7,8 @@
     <work>/results/                the rows (``schema.RESULTS``)
 
 A killed run leaves rows and their ids behind, and the next run with the same work folder does what is left; frames
-that could not be downloaded are left too. Start one run per process: after a failed one, Ray may not give its actors
-back to a second.
+that could not be downloaded, or are of another camera now, are left too. Start one run per process: after a failed one,
+Ray may not give its actors back to a second.
 """
 
 import math
@@ -30,7 +30,7 @@ from scrapray import cluster
 from scrapray.audit.actors import Segment, classes_of
 from scrapray.audit.fetch import fetch
 from scrapray.audit.ledger import Ledger, Progress
-from scrapray.audit.retries import forget_failed_downloads, forget_unfinished_writes
+from scrapray.audit.retries import forget_outdated, forget_unfinished_writes
 from scrapray.config import AuditConfig, ResourcesConfig
 from scrapray.lake import write_table
 from scrapray.schema import WORK_LIST
@@ -86,7 +86,7 @@ def segment_frames(
     classes_of(card, config.segment)
     todo = manifest.filter(pc.is_null(manifest["reject_stage"])).select(WORK_LIST.names)
     forget_unfinished_writes(_results_uri(work_uri), _checkpoint_uri(work_uri), storage)
-    forget_failed_downloads(_results_uri(work_uri), _checkpoint_uri(work_uri), storage)
+    forget_outdated(_results_uri(work_uri), _checkpoint_uri(work_uri), todo, storage)
     ledger = Ledger(_checkpoint_uri(work_uri), storage, todo["frame_id"])
     num_done_before = ledger.num_done()
     if num_done_before < ledger.num_total:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scrapray import lake, schema
-from scrapray.audit.retries import open_results, parquet_files, without_old_failures
+from scrapray.audit.retries import open_results, parquet_files
 from scrapray.errors import SchemaError
 from scrapray.statistics.loads import Reading, judge_loads, load_row, truck_rows
 from scrapray.statistics.repeats import Look, find_repeats
@@ -170,7 +170,7 @@ def read_results(results_uri: str, frame_ids: pa.ChunkedArray, storage: Storage)
     if not uris:
         return schema.RESULTS.empty_table()
     stored = open_results(uris, storage)
-    return without_old_failures(stored.to_table(filter=pc.field("frame_id").isin(frame_ids.combine_chunks())))
+    return stored.to_table(filter=pc.field("frame_id").isin(frame_ids.combine_chunks()))
 
 
 def _aligned(manifest: pa.Table, results: pa.Table) -> pa.Table:

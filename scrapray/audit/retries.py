@@ -1,4 +1,4 @@
-"""What an earlier run has left that is not done for good: half a write, and frames that could not be downloaded.
+"""What an earlier run has left that is not done for good: half a write, and frames that must be done again.
 
 Shape of the folders: see ``pipeline``.
 """
@@ -39,11 +39,18 @@ def forget_unfinished_writes(results_uri: str, checkpoint_uri: str, storage: Sto
     return len(pending)
 
 
-def forget_failed_downloads(results_uri: str, checkpoint_uri: str, storage: Storage) -> int:
-    """Take frames whose download failed out of what is done.
+def forget_outdated(results_uri: str, checkpoint_uri: str, todo: pa.Table, storage: Storage) -> int:
+    """Take frames out of what is done that must be done again.
 
-    First out of the checkpoint, then out of the results: cut off between the two, a frame is done again, and
-    ``without_old_failures`` leaves one of its rows.
+    These are the ones whose download failed, and those that are said to be of another camera by now, as after
+    ``[archive] key_pattern`` was corrected: they were given its bed. First out of the checkpoint, then out of the
+    results: cut off between the two, the next call ends it.
+
+    Args:
+        results_uri: Folder of the results.
+        checkpoint_uri: Folder of the ids of frames that are done.
+        todo: All frames of the run, ``schema.WORK_LIST``.
+        storage: Opens both.
 
     Returns:
         Number of these frames.
@@ -54,24 +61,28 @@ def forget_failed_downloads(results_uri: str, checkpoint_uri: str, storage: Stor
     uris = parquet_files(results_uri, storage)
     if not uris:
         return 0
-    stored = open_results(uris, storage)
-    failed = stored.to_table(["frame_id", "__filename"], filter=pc.field("reject_stage") == "download")
-    if failed.num_rows:
-        drop = partial(_drop_rows, frame_ids=failed["frame_id"].combine_chunks(), storage=storage)
+    stored = open_results(uris, storage).to_table(["frame_id", "camera_id", "reject_stage", "__filename"])
+    again = stored.filter(pc.or_(_equal(stored["reject_stage"], "download"), _of_another_camera(stored, todo)))
+    if again.num_rows:
+        drop = partial(_drop_rows, frame_ids=again["frame_id"].combine_chunks(), storage=storage)
         with ThreadPoolExecutor(_NUM_FILES_AT_ONCE) as pool:
             list(pool.map(drop, parquet_files(checkpoint_uri, storage)))
-            places = set(failed["__filename"].to_pylist())
+            places = set(again["__filename"].to_pylist())
             list(pool.map(drop, [uri for uri in uris if storage.arrow(uri)[1] in places]))
-    return len(pc.unique(failed["frame_id"]))
+    return len(again)
 
 
-def without_old_failures(results: pa.Table) -> pa.Table:
-    """Results in which a frame that was read at last no longer stands as one that could not be downloaded."""
-    is_failure = pc.fill_null(pc.equal(results["reject_stage"], "download"), False)
-    read, failures = results.filter(pc.invert(is_failure)), results.filter(is_failure)
-    return pa.concat_tables(
-        [read, failures.filter(pc.invert(pc.is_in(failures["frame_id"], read["frame_id"].combine_chunks())))]
-    )
+def _of_another_camera(stored: pa.Table, todo: pa.Table) -> pa.ChunkedArray:
+    """Which rows were computed for another camera than the one that ``todo`` has for their frame."""
+    places = pc.index_in(stored["frame_id"], value_set=todo["frame_id"].combine_chunks())
+    now = todo["camera_id"].take(places)
+    is_same = pc.or_(_equal(stored["camera_id"], now), pc.and_(pc.is_null(stored["camera_id"]), pc.is_null(now)))
+    return pc.and_(pc.is_valid(places), pc.invert(is_same))
+
+
+def _equal(left: pa.ChunkedArray, right: pa.ChunkedArray | str) -> pa.ChunkedArray:
+    """Where both are there and equal."""
+    return pc.fill_null(pc.equal(left, right), False)
 
 
 def open_results(uris: Sequence[str], storage: Storage) -> pa.dataset.Dataset:

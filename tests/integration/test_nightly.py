@@ -3,6 +3,7 @@
 import datetime as dt
 import io
 import subprocess
+import sys
 
 import cv2
 import duckdb
@@ -156,8 +157,9 @@ def test_duckdb_polars_and_pandas_read_the_same_tables(yard):
     assert list(of_pandas.sort_values("truck_id")[columns].itertuples(index=False, name=None)) == expected
 
 
-def test_the_printed_query_answers_from_s3(yard):
-    line = query_line(f"{yard.lake}/loads", yard.s3.endpoint_url)
+def test_the_printed_query_answers_from_s3_and_shows_no_endpoint(yard, config_path):
+    line = query_line(f"{yard.lake}/loads", config_path)
+    assert yard.s3.endpoint_url not in line
     answer = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120, check=False)
     assert "0007" in answer.stdout, answer.stderr
 
@@ -197,9 +199,24 @@ def test_the_same_night_again_computes_nothing_and_publishes_the_same_bytes(yard
 
 def test_the_job_of_the_night_does_the_same(yard, config_path, capsys):
     before = yard.published()
-    assert main(yard.archive, yard.lake, yard.bundle, str(config_path), str(NIGHT)) == 3
+    assert main(yard.archive, yard.lake, yard.bundle, config_path, NIGHT) == 3
     assert yard.published() == before
     assert "reject\t0007\tL1\tspray can (severity 3): 1 or more seen" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["s3://a", "s3://l", "demo"], "arguments are required: config"),
+        (["s3://a", "s3://l", "demo", "audit.toml", "20.11."], "argument date"),
+        (["s3://a", "s3://l", "demo", "nowhere.toml"], "scrapray: nowhere.toml: no such configuration file\n"),
+    ],
+)
+def test_a_job_that_is_given_nonsense_ends_in_code_2_without_a_traceback(arguments, message):
+    command = [sys.executable, "jobs/nightly_audit.py", *arguments]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert answer.returncode == 2
+    assert message in answer.stderr and "Traceback" not in answer.stderr
 
 
 @pytest.mark.slow
@@ -252,6 +269,14 @@ def test_late_frames_update_the_night_and_only_they_are_computed(yard):
     assert now == {"L1": 4, "L2": 2, "L3": 1}
     before = yard.table("loads", run_id=yard.first.run_id)
     assert dict(zip(before["load_id"].to_pylist(), before["num_used"].to_pylist(), strict=True)) == {"L1": 3, "L2": 2}
+
+
+@pytest.mark.slow
+def test_the_job_of_the_next_night_brings_in_what_came_late_for_the_one_before(yard, config_path):
+    yard.audit()
+    yard.put(key("0012", "L4", 55), frame(55))
+    assert main(yard.archive, yard.lake, yard.bundle, config_path, NIGHT + dt.timedelta(days=1)) == 3
+    assert "L4" in yard.table("loads")["load_id"].to_pylist()
 
 
 def test_files_say_how_to_read_them(yard):

@@ -11,7 +11,7 @@ import ray
 
 from scrapray.audit import pipeline
 from scrapray.audit.pipeline import segment_frames
-from scrapray.config import AuditConfig, ResourcesConfig
+from scrapray.config import AuditConfig, CameraConfig, ResourcesConfig
 from scrapray.errors import ConfigurationError, ModelError, StorageError
 from scrapray.schema import RESULTS
 from scrapray.segmenter.bundle import read_card
@@ -91,6 +91,22 @@ def test_a_night_with_bad_frames_becomes_one_row_each_and_only_late_and_missing_
     assert (third.num_total, third.num_done_before) == (13, 13)
     assert night.reports == [(13, 13)]
     assert results_in(night.work).equals(after)
+
+
+def test_frames_that_are_of_another_camera_after_all_are_done_again_with_its_bed(
+    tmp_path: Path, tiny_bundle: Path
+) -> None:
+    night = Night(tmp_path, tiny_bundle, 3)
+    config = replace(CONFIG, cameras={"c2": CameraConfig(bed_polygon_px=((0, 0), (200, 0), (200, 140), (0, 140)))})
+    manifest = manifest_of(night.uris)
+    night.segment(manifest, config)
+    assert results_in(night.work)["reject_reason"].to_pylist() == ["unknown_camera"] * 3
+
+    cameras = pa.array(["c2", "c1", "c2"])
+    corrected = manifest.set_column(manifest.column_names.index("camera_id"), "camera_id", cameras)
+    again = night.segment(corrected, config)
+    assert (again.num_total, again.num_done_before) == (3, 1)
+    assert results_in(night.work)["reject_reason"].to_pylist() == [None, "unknown_camera", None]
 
 
 def test_a_night_without_frames_starts_nothing(tmp_path: Path, tiny_bundle: Path) -> None:

@@ -265,19 +265,20 @@ def test_a_server_that_never_answers_is_given_up(action):
     with acting_as(ADMIN), silent_server() as url:
         storage = Storage(StorageConfig(endpoint_url=url, read_timeout_s=0.2, max_attempts=1))
         started = time.monotonic()
-        with pytest.raises(StorageError, match=f"cannot {action} s3://bucket.*{url} cannot be reached") as caught:
+        with pytest.raises(StorageError, match=f"cannot {action} s3://bucket.*the store cannot be reached") as caught:
             acts[action](storage)
     assert caught.value.reason == "unreachable"
     assert time.monotonic() - started < 20
 
 
-def test_an_endpoint_where_nobody_listens_is_named_within_seconds():
+def test_an_endpoint_where_nobody_listens_is_found_out_within_seconds_and_not_printed():
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
     started = time.monotonic()
     with acting_as(ADMIN), pytest.raises(StorageError, match=r"check \[storage\] endpoint_url") as caught:
         Storage(StorageConfig(endpoint_url=url)).read_bytes("s3://bucket/key")
     assert caught.value.reason == "unreachable"
+    assert url not in str(caught.value)
     assert time.monotonic() - started < 30
 
 

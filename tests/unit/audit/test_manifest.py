@@ -214,6 +214,51 @@ def test_a_load_over_midnight_stays_whole_in_the_date_of_its_record(tmp_path):
     assert loads(rows) == {"L1": set(keys)}
 
 
+LATE_RECORD = "7,L1,,n,c,2026-11-20T23:50:00,2026-11-21T00:10:00"
+AROUND_MIDNIGHT = ["n/2026-11-20/c_235500.jpg", "n/2026-11-21/c_000500.jpg"]
+
+
+def test_a_record_that_comes_late_and_moves_frames_to_the_night_before_is_told(tmp_path):
+    archive, nights = archive_of(*AROUND_MIDNIGHT), tmp_path / "m"
+    first, rows = index(archive, nights, gate_log=gate_log_of(tmp_path), date=NIGHT)
+    assert (list(rows), first.outdated) == ([AROUND_MIDNIGHT[0]], {})
+
+    complete = gate_log_of(tmp_path, LATE_RECORD)
+    second, rows = index(archive, nights, gate_log=complete, date=NIGHT + dt.timedelta(days=1))
+    assert AROUND_MIDNIGHT[1] not in rows
+    assert second.outdated == {NIGHT: (1, 0)}
+    assert "2026-11-20 has changed since it was indexed: 1 frames have come, 0 have gone" in str(second)
+
+    third, rows = index(archive, nights, gate_log=complete, date=NIGHT)
+    assert (set(rows), third.outdated) == (set(AROUND_MIDNIGHT), {})
+
+
+def test_a_frame_that_a_corrected_record_leaves_in_two_nights_is_told_and_refused(tmp_path):
+    archive, nights = archive_of(*AROUND_MIDNIGHT), tmp_path / "m"
+    index(archive, nights, gate_log=gate_log_of(tmp_path, LATE_RECORD), date=NIGHT)
+    options = {"storage": archive, "archive": ArchiveConfig(key_pattern=BY_CAMERA), "gate_log": gate_log_of(tmp_path)}
+    next_night = NIGHT + dt.timedelta(days=1)
+    summary = index_archive(archive.uri, str(nights), date=next_night, **options)
+    assert summary.outdated == {NIGHT: (0, 1)}
+    assert read_manifest(str(nights), archive, next_night).num_rows == 1
+    message = r"c_000500\.jpg stands there twice, at 2026-11-20 and 2026-11-21: .*; index again without --date"
+    with pytest.raises(SchemaError, match=message):
+        read_manifest(str(nights), archive)
+
+    index_archive(archive.uri, str(nights), **options)
+    assert read_manifest(str(nights), archive).num_rows == 2
+
+
+def test_a_night_before_that_another_version_indexed_is_to_be_indexed_again(tmp_path):
+    archive = archive_of(*AROUND_MIDNIGHT)
+    index(archive, tmp_path, date=NIGHT)
+    path = tmp_path / f"date={NIGHT}" / "part-0.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["supplier"]), path)
+    options = {"storage": archive, "archive": ArchiveConfig(key_pattern=BY_CAMERA)}
+    summary = index_archive(archive.uri, str(tmp_path), date=NIGHT + dt.timedelta(days=1), **options)
+    assert summary.outdated == {NIGHT: (1, 0)}
+
+
 def test_faults_of_the_gate_log_are_told_in_the_summary(tmp_path):
     gate_log = gate_log_of(tmp_path, "7,L1,,n,c,2026-11-20T06:10:00,2026-11-20T06:00:00")
     summary, rows = index(archive_of("n/2026-11-20/c_060500.jpg"), tmp_path / "m", gate_log=gate_log)
@@ -308,6 +353,7 @@ def test_one_date_is_replaced_and_the_others_stay(tmp_path):
     index(archive_of(*keys), tmp_path)
     summary, rows = index(archive_of(keys[0], "n/2026-11-20/c_070000.jpg"), tmp_path, date=NIGHT)
     assert (summary.num_frames, summary.dates) == (2, [NIGHT])
+    assert summary.outdated == {NIGHT + dt.timedelta(days=1): (0, 1)}
     assert set(rows) == {*keys, "n/2026-11-20/c_070000.jpg"}
     assert read_manifest(str(tmp_path), Storage(), NIGHT).num_rows == 2
 

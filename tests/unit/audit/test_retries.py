@@ -4,17 +4,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scrapray.audit.retries import forget_failed_downloads, forget_unfinished_writes, without_old_failures
-from scrapray.schema import RESULTS
+from scrapray.audit.retries import forget_outdated, forget_unfinished_writes
+from scrapray.schema import RESULTS, WORK_LIST
 from scrapray.storage import Storage
 
 
-def results(**reasons: str | None) -> pa.Table:
-    """Rows of frames, each with why it could not be downloaded, or None where it was read."""
+def results(camera_id: str | None = None, **reasons: str | None) -> pa.Table:
+    """Rows of frames of a camera, each with why it could not be downloaded, or None where it was read."""
     rows = [
         dict.fromkeys(RESULTS.names)
         | {
             "frame_id": frame_id,
+            "camera_id": camera_id,
             "status": "rejected" if reason else "used",
             "reject_stage": "download" if reason else None,
             "reject_reason": reason,
@@ -42,8 +43,11 @@ def work(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def forget(work: Path) -> int:
-    return forget_failed_downloads(str(work / "results"), str(work / "checkpoint"), Storage())
+def forget(work: Path, **cameras: str | None) -> int:
+    """Forget what must be done again, where some frames are said to be of these cameras."""
+    rows = [{"frame_id": frame_id, "uri": frame_id, "camera_id": camera} for frame_id, camera in cameras.items()]
+    todo = pa.Table.from_pylist(rows, schema=WORK_LIST)
+    return forget_outdated(str(work / "results"), str(work / "checkpoint"), todo, Storage())
 
 
 def test_frames_that_could_not_be_downloaded_are_no_longer_done(work: Path) -> None:
@@ -80,9 +84,22 @@ def test_work_that_has_not_begun_has_nothing_to_forget(tmp_path: Path) -> None:
     assert forget(tmp_path) == 0
 
 
-def test_cut_off_in_between_the_frame_that_was_read_counts(work: Path) -> None:
-    """The checkpoint has forgotten the frame, its old row is still there, and the next run wrote a new one."""
-    both = pa.concat_tables([results(b="missing", c="missing"), results(a=None, b=None)])
-    rows = without_old_failures(both).to_pylist()
-    assert {(row["frame_id"], row["status"]) for row in rows} == {("a", "used"), ("b", "used"), ("c", "rejected")}
-    assert len(rows) == 3
+def test_cut_off_in_between_the_next_call_ends_it(work: Path) -> None:
+    """The checkpoint has forgotten the frames, and their old rows are still there."""
+    for number in (0, 1):
+        kept = [frame_id for frame_id in ids(work / "checkpoint") if frame_id == "a" and number == 0]
+        write(pa.table({"frame_id": pa.array(kept, pa.string())}), work / "checkpoint" / f"{number}.parquet")
+    assert forget(work) == 2
+    assert ids(work / "checkpoint") == ids(work / "results") == ["a", "d"]
+
+
+def test_frames_that_are_of_another_camera_now_are_no_longer_done(tmp_path: Path) -> None:
+    for number, table in enumerate(
+        [results("north", a=None, b=None, c=None, other=None), results(None, d=None, e=None)]
+    ):
+        write(table, tmp_path / "results" / f"{number}.parquet")
+        write(table.select(["frame_id"]), tmp_path / "checkpoint" / f"{number}.parquet")
+    now = {"a": "north", "b": "south", "c": None, "d": "north", "e": None}
+    assert forget(tmp_path, **now) == 3
+    assert ids(tmp_path / "checkpoint") == ids(tmp_path / "results") == ["a", "e", "other"]
+    assert forget(tmp_path, **now) == 0
