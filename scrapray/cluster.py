@@ -28,6 +28,8 @@ _RAY_SETTINGS = {
     "RAY_worker_niceness": "0",  # 15 without it: workers that get no turn beside others
     "RAY_agent_register_timeout_ms": "120000",  # 15 s without it: too little for a busy machine to start Ray in
 }
+_ADVICE_OF_RAY = "\nFailed to apply UDF transform"
+"""What Ray adds to the message of an error in a task, with advice on its own settings after it."""
 _RAISED_AT_START = re.compile(r"^scrapray\.errors\.(\w+): (.+)$", re.MULTILINE)
 """Of an actor that cannot start, Ray gives no more than the text."""
 
@@ -168,6 +170,7 @@ def own_errors(work_uri: str, storage: Storage) -> Iterator[None]:
         causes = [cause for cause in _causes(error) if not isinstance(cause, RayError)]
         for cause in causes:
             if isinstance(cause, ScraprayError):
+                cause.args = (str(cause.args[0]).partition(_ADVICE_OF_RAY)[0], *cause.args[1:])
                 raise cause from error
         if raised_at_start := _RAISED_AT_START.search(str(error)):
             name, message = raised_at_start.groups()

@@ -12,6 +12,9 @@ from PIL import Image
 
 from scrapray.config import AuditConfig, ResourcesConfig, SegmentConfig
 from scrapray.schema import MANIFEST
+from scrapray.storage import Storage, join
+
+NIGHT = datetime.date(2026, 11, 20)
 
 CONFIG = AuditConfig(
     # A threshold that random weights reach in places, so that rows hold detections to compare.
@@ -40,6 +43,13 @@ def write_archive(folder: Path, num_frames: int) -> list[str]:
     return [str(path) for path in paths]
 
 
+def write_load(archive_uri: str, storage: Storage, num_frames: int, height_px: int = 150, width_px: int = 210) -> None:
+    """A load of one truck, with keys that the default pattern reads."""
+    for second in range(num_frames):
+        uri = join(archive_uri, f"yard/{NIGHT}/0007/L1/c1_0800{second:02d}.jpg")
+        storage.write_bytes(uri, noise_jpeg(second, height_px, width_px))
+
+
 def manifest_of(uris: Sequence[str], rejected: Sequence[int] = ()) -> pa.Table:
     rows = [
         dict.fromkeys(MANIFEST.names)
@@ -49,7 +59,7 @@ def manifest_of(uris: Sequence[str], rejected: Sequence[int] = ()) -> pa.Table:
             "etag": "e",
             "size_bytes": 1,
             "site": "north",
-            "date": datetime.date(2026, 11, 20),
+            "date": NIGHT,
             "camera_id": "c1",
             "reject_stage": "manifest" if number in rejected else None,
             "reject_reason": "no_match" if number in rejected else None,

@@ -9,15 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
-import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from scrapray import schema
 from scrapray.audit.ledger import Ledger
-from scrapray.audit.pipeline import SegmentSummary, segment_frames
+from scrapray.audit.manifest import index_archive, read_manifest
+from scrapray.audit.nightly import AuditSummary, run_audit
 from scrapray.config import ResourcesConfig
-from scrapray.segmenter.bundle import read_card
 from scrapray.storage import Storage
-from tests.integration.nights import CONFIG, manifest_of, noise_jpeg, results_in
+from tests.integration.nights import CONFIG, write_load
 
 pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.timeout(600)]
 
@@ -26,79 +27,86 @@ FINISHED_AT_KILL = 4
 SLOW_CONFIG = replace(CONFIG, resources=ResourcesConfig(frames_per_block=2, cpus_per_actor=1, download_tasks=1))
 
 
-def segment(folder: Path, work: str, bundle: Path) -> SegmentSummary:
-    return segment_frames(
-        night_in(folder),
-        str(folder / work),
-        storage=Storage(),
-        bundle_uri=str(bundle),
-        card=read_card(bundle),
-        config=SLOW_CONFIG,
-    )
+def audit(folder: Path, lake: str, bundle: Path) -> AuditSummary:
+    return run_audit(str(folder / "manifest"), str(folder / lake), str(bundle), config=SLOW_CONFIG)
 
 
-def night_in(folder: Path) -> pa.Table:
-    return manifest_of([str(folder / "archive" / f"{number:03}.jpg") for number in range(NUM_FRAMES)])
+def published(lake: Path) -> dict[str, bytes]:
+    """All files that an analyst reads, but for the table that says when a run was."""
+    folders = [lake / name for name in schema.PUBLISHED if name != "runs"]
+    return {str(path.relative_to(lake)): path.read_bytes() for folder in folders for path in folder.rglob("*.parquet")}
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> tuple[Path, pa.Table]:
-    """An archive of frames large enough to take a moment each, and the rows that a run makes of it."""
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> tuple[Path, dict[str, bytes]]:
+    """A load of frames large enough to take a moment each, indexed, and the tables that an audit makes of it."""
     folder = tmp_path_factory.mktemp("night")
-    (folder / "archive").mkdir()
-    for number in range(NUM_FRAMES):
-        (folder / "archive" / f"{number:03}.jpg").write_bytes(noise_jpeg(number, 450, 600))
-    segment(folder, "whole", tiny_bundle)
-    return folder, results_in(folder / "whole")
+    write_load(str(folder / "archive"), Storage(), NUM_FRAMES, 450, 600)
+    index_archive(str(folder / "archive"), str(folder / "manifest"), storage=Storage(), archive=SLOW_CONFIG.archive)
+    audit(folder, "whole", tiny_bundle)
+    expected = published(folder / "whole")
+    assert len(expected) == len(schema.PUBLISHED) - 1
+    assert pq.read_table(next((folder / "whole" / "detections").rglob("*.parquet"))).num_rows, (
+        "tables that prove little"
+    )
+    return folder, expected
 
 
 def files_in(folder: Path) -> dict[str, tuple[int, int]]:
     return {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.glob("*.parquet")}
 
 
-@pytest.mark.slow
+def ledger_of(folder: Path, lake: str) -> Ledger:
+    """What is done of an audit that has begun; its work folder is not there at once."""
+    manifest = read_manifest(str(folder / "manifest"), Storage())
+    while not (works := list((folder / lake / "_work").glob("*"))):
+        time.sleep(0.05)
+    return Ledger(str(works[0] / "checkpoint"), Storage(), manifest["frame_id"])
+
+
 def test_a_killed_driver_leaves_finished_frames_to_the_next_run(
-    uninterrupted: tuple[Path, pa.Table], tiny_bundle: Path
+    uninterrupted: tuple[Path, dict[str, bytes]], tiny_bundle: Path
 ) -> None:
     folder, expected = uninterrupted
-    work = folder / "driver-killed"
+    lake = folder / "driver-killed"
     code = (
-        "from pathlib import Path; from tests.integration.test_killed_runs import segment; "
-        f"segment(Path({str(folder)!r}), {work.name!r}, Path({str(tiny_bundle)!r}))"
+        "from pathlib import Path; from tests.integration.test_killed_runs import audit; "
+        f"audit(Path({str(folder)!r}), {lake.name!r}, Path({str(tiny_bundle)!r}))"
     )
     # In a session of its own, so that whatever it leaves behind could be told from ours.
     driver = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2], start_new_session=True)
-    ledger = Ledger(str(work / "checkpoint"), Storage(), night_in(folder)["frame_id"])
     try:
+        ledger = ledger_of(folder, lake.name)
         while ledger.num_done() < FINISHED_AT_KILL:
             assert driver.poll() is None, "the run ended before it could be killed"
             time.sleep(0.05)
     finally:
         driver.send_signal(signal.SIGKILL)
         driver.wait(timeout=30)
-    _wait_until_nobody_writes(work)
-    kept = files_in(work / "checkpoint")
+    (checkpoint,) = lake.glob("_work/*/checkpoint")
+    _wait_until_nobody_writes(checkpoint)
+    kept = files_in(checkpoint)
     num_done = ledger.num_done()
     assert FINISHED_AT_KILL <= num_done < NUM_FRAMES, "killed too late to prove anything"
+    assert not published(lake)
 
-    summary = segment(folder, work.name, tiny_bundle)
+    summary = audit(folder, lake.name, tiny_bundle)
 
-    assert (summary.num_total, summary.num_done_before) == (NUM_FRAMES, num_done)
-    assert results_in(work).equals(expected)
+    assert (summary.num_frames, summary.num_computed) == (NUM_FRAMES, NUM_FRAMES - num_done)
+    assert published(lake) == expected
     committed = {name: facts for name, facts in kept.items() if ".pending." not in name}
-    assert committed.items() <= files_in(work / "checkpoint").items()
+    assert committed.items() <= files_in(checkpoint).items()
 
 
-@pytest.mark.slow
-def test_a_killed_actor_is_replaced_and_the_run_ends_with_the_same_rows(
-    uninterrupted: tuple[Path, pa.Table], tiny_bundle: Path
+def test_a_killed_actor_is_replaced_and_the_run_ends_with_the_same_tables(
+    uninterrupted: tuple[Path, dict[str, bytes]], tiny_bundle: Path
 ) -> None:
     folder, expected = uninterrupted
-    work = folder / "actor-killed"
+    lake = folder / "actor-killed"
     killed: list[int] = []
 
     def kill_when_some_are_done() -> None:
-        ledger = Ledger(str(work / "checkpoint"), Storage(), night_in(folder)["frame_id"])
+        ledger = ledger_of(folder, lake.name)
         while ledger.num_done() < FINISHED_AT_KILL:
             time.sleep(0.05)
         killed.extend(_actors())
@@ -107,12 +115,12 @@ def test_a_killed_actor_is_replaced_and_the_run_ends_with_the_same_rows(
 
     thread = Thread(target=kill_when_some_are_done, daemon=True)
     thread.start()
-    summary = segment(folder, work.name, tiny_bundle)
+    summary = audit(folder, lake.name, tiny_bundle)
     thread.join(timeout=10)
 
     assert len(killed) == 1, "no actor was there to kill"
-    assert summary.num_done_before == 0
-    assert results_in(work).equals(expected)
+    assert summary.num_computed == NUM_FRAMES
+    assert published(lake) == expected
 
 
 def _actors() -> list[int]:
@@ -143,9 +151,9 @@ def _ancestors(pid: int) -> list[int]:
     return pids
 
 
-def _wait_until_nobody_writes(work: Path) -> None:
+def _wait_until_nobody_writes(checkpoint: Path) -> None:
     """Workers notice within seconds that their driver is gone."""
-    before, now = None, files_in(work / "checkpoint")
+    before, now = None, files_in(checkpoint)
     while before != now:
         time.sleep(3)
-        before, now = now, files_in(work / "checkpoint")
+        before, now = now, files_in(checkpoint)
