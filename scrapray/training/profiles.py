@@ -37,7 +37,15 @@ PROFILES: Mapping[str, Sections] = {
             "msm_hidden": 64,
             "gaussian_sigma_px": 2.0,
         },
-        "training": {"epochs": 4, "batch_size": 8, "loss_px": 64, "balanced": True, "checkpoint_every_steps": 100},
+        "training": {
+            "epochs": 4,
+            "batch_size": 8,
+            "tiles_per_pass": 8,
+            "loss_px": 64,
+            "balanced": True,
+            "autocast": False,  # CPUs without AMX take half as long again in bf16
+            "checkpoint_every_steps": 100,
+        },
         "optim": {"lr_vision": 3e-4, "lr_prompt": 5e-4, "lr_msm": 1e-3, "warmup_steps": 50},
         "loss": {"dice_classes": "present"},
         "augment": {"flip": True, "light": 0.3},
