@@ -149,6 +149,7 @@ def test_what_cannot_be_measured_is_said_before_any_work(dataset: Dataset) -> No
         evaluate(blank(0.5), dataset, split="test", workers=WorkersConfig(actors=500))
 
 
+@pytest.mark.slow
 def test_winclip_runs_through_the_same_command(dataset: Dataset, tmp_path: Path) -> None:
     settings = tmp_path / "evaluate.toml"
     settings.write_text('[clip]\nclip = "miniature"\n[winclip]\nnum_references = 3\n')

@@ -98,6 +98,7 @@ def test_a_killed_driver_leaves_finished_frames_to_the_next_run(
     assert committed.items() <= files_in(checkpoint).items()
 
 
+@pytest.mark.slow
 def test_a_killed_actor_is_replaced_and_the_run_ends_with_the_same_tables(
     uninterrupted: tuple[Path, dict[str, bytes]], tiny_bundle: Path
 ) -> None:
