@@ -31,14 +31,14 @@ def main(archive: str, lake: str, model: str, config: Path, date: dt.date | None
     )
     indexed = index(date=night)
     print(indexed, *(index(date=day) for day in indexed.outdated), sep="\n")
-    summaries = {
-        day: run_audit(manifest, lake, model, config=settings, date=day) for day in sorted({night, *indexed.outdated})
-    }
-    for day, summary in summaries.items():
+    exit_codes = []
+    for day in (night, *indexed.outdated):
+        summary = run_audit(manifest, lake, model, config=settings, date=day)
         for load in summary.loads:
             print(load["verdict"], load["truck_id"], load["load_id"], load["verdict_reason"], sep="\t")
         print(f"{day}: {summary.num_used} of {summary.num_frames} frames used, run {summary.run_id} in {lake}")
-    return max(summary.exit_code for summary in summaries.values())
+        exit_codes.append(summary.exit_code)
+    return max(exit_codes)
 
 
 if __name__ == "__main__":

@@ -241,8 +241,8 @@ def query_line(loads_uri: str, config: Path | None = None) -> str:
     ask = f"print(duckdb.sql('''SELECT {columns} FROM '{files}' ORDER BY contamination_frac DESC'''))"
     code = f"import duckdb; {ask}"
     if loads_uri.startswith("s3://"):
-        settings = f"tomllib.load(open({str(config)!r}, 'rb'))['storage']"
-        store = f"s3fs.S3FileSystem(endpoint_url={settings}['endpoint_url'])" if config else "s3fs.S3FileSystem()"
+        endpoint = f"tomllib.load(open({str(config)!r}, 'rb'))['storage']['endpoint_url']" if config else None
+        store = f"s3fs.S3FileSystem(endpoint_url={endpoint})"
         code = f"import duckdb, s3fs, tomllib; duckdb.register_filesystem({store}); {ask}"
     is_plain = not set(code) & set('"$`\\!')
     return f'{python} -c "{code}"' if is_plain else f"{python} -c {shlex.quote(code)}"

@@ -428,7 +428,7 @@ _NO_CREDENTIALS = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.P
 
 
 def _explain(error: Exception) -> tuple[str, str]:
-    """What went wrong and how to mend it, and the short word for tables; the endpoint is nobody else's business."""
+    """What went wrong and how to mend it, without the endpoint, and the short word for tables."""
     answer = error if isinstance(error, boto.ClientError) else error.__cause__
     if isinstance(answer, boto.ClientError):
         return _refusal(answer.response["Error"])

@@ -124,19 +124,20 @@ def index_archive(
         StorageError: Archive, gate log or manifest cannot be reached.
     """
     started = time.monotonic()
+    manifest_uri = absolute(manifest_uri)
     grammar = grammar_of(archive, gate_log)
     arrivals = read_gate_log(gate_log, storage, archive.time_zone) if gate_log else GateLog([])
     summary = IndexSummary(gate_log_faults=arrivals.faults)
-    wanted = {date + days * _ONE_DAY for days in (-1, 0, 1)} if date else None
+    beside = [date - _ONE_DAY, date + _ONE_DAY] if date else []
     with tempfile.TemporaryDirectory(prefix="scrapray-index-") as folder:
         spool = _Spool(Path(folder))
         for stored in _frames(storage, archive_uri, archive.suffixes, summary, progress):
             row = _describe(stored, grammar, arrivals)
-            if wanted is None or row["date"] in wanted:
+            if date is None or row["date"] in (date, *beside):
                 spool.add(row)
-        _write_dates(spool, absolute(manifest_uri), archive, date, storage, summary)
-        for day in sorted(wanted - {date}) if wanted else ():
-            if change := _change(spool, _date_uri(absolute(manifest_uri), day), day, storage):
+        _write_dates(spool, manifest_uri, archive, date, storage, summary)
+        for day in beside:
+            if change := _change(spool, manifest_uri, day, storage):
                 summary.outdated[day] = change
     summary.seconds = time.monotonic() - started
     return summary
@@ -164,8 +165,9 @@ def read_manifest(manifest_uri: str, storage: Storage, date: datetime.date | Non
     return manifest
 
 
-def _change(spool: "_Spool", date_uri: str, day: datetime.date, storage: Storage) -> tuple[int, int] | None:
+def _change(spool: "_Spool", manifest_uri: str, day: datetime.date, storage: Storage) -> tuple[int, int] | None:
     """How many frames the manifest of a date lacks, and has too many; None where all is right or it was never made."""
+    date_uri = _date_uri(manifest_uri, day)
     if not storage.exists(date_uri):
         return None
     listed = set(spool.read(day)["frame_id"].to_pylist())

@@ -22,6 +22,7 @@ from tests.integration.nights import CONFIG, write_load
 
 NUM_FRAMES, NUM_SERVED = 6, 3
 _NO_BUCKET = b"<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>"
+_OF_ONE_CONNECTION = {"connection", "transfer-encoding", "content-length"}
 
 
 class FragileStore(ThreadingHTTPServer):
@@ -76,9 +77,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body)
-
-
-_OF_ONE_CONNECTION = {"connection", "transfer-encoding", "content-length"}
 
 
 @pytest.fixture

@@ -94,9 +94,8 @@ def test_cut_off_in_between_the_next_call_ends_it(work: Path) -> None:
 
 
 def test_frames_that_are_of_another_camera_now_are_no_longer_done(tmp_path: Path) -> None:
-    for number, table in enumerate(
-        [results("north", a=None, b=None, c=None, other=None), results(None, d=None, e=None)]
-    ):
+    north, nameless = results("north", a=None, b=None, c=None, other=None), results(None, d=None, e=None)
+    for number, table in enumerate([north, nameless]):
         write(table, tmp_path / "results" / f"{number}.parquet")
         write(table.select(["frame_id"]), tmp_path / "checkpoint" / f"{number}.parquet")
     now = {"a": "north", "b": "south", "c": None, "d": "north", "e": None}
