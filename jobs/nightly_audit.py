@@ -2,9 +2,9 @@
 
     ray job submit -- python jobs/nightly_audit.py s3://yard-archive/ s3://yard-lake/ s3://models/scrap-3/ audit.toml
 
-A fifth argument names another date than yesterday. A date beside it whose frames have changed since it was indexed is
-done again too: late frames come in, and a gate log is corrected in the morning. Ends with the exit codes of
-``scrapray audit``.
+A fifth argument names another date than yesterday. A date beside it that is published otherwise than archive and gate
+log say by now is done again too: late frames come in, and a gate log is corrected in the morning. Ends with the exit
+codes of ``scrapray audit``.
 """
 
 import datetime as dt
@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from scrapray.audit.manifest import index_archive
+from scrapray.audit.manifest import days_beside, index_archive
 from scrapray.audit.nightly import run_audit
+from scrapray.audit.outdated import is_outdated
 from scrapray.config import read_config
 from scrapray.errors import in_one_line
 from scrapray.storage import Storage, join
@@ -31,8 +32,10 @@ def main(archive: str, lake: str, model: str, config: Path, date: dt.date | None
     )
     indexed = index(date=night)
     print(indexed, *(index(date=day) for day in indexed.outdated), sep="\n")
+    # By what is published and not by what was indexed just now: this job may have been killed between the two.
+    again = [day for day in days_beside(night) if is_outdated(lake, manifest, day, storage)]
     exit_codes = []
-    for day in (night, *indexed.outdated):
+    for day in (night, *again):
         summary = run_audit(manifest, lake, model, config=settings, date=day)
         for load in summary.loads:
             print(load["verdict"], load["truck_id"], load["load_id"], load["verdict_reason"], sep="\t")

@@ -10,7 +10,7 @@ Every file has exactly the columns and types of its schema, null only where the 
 import datetime
 import json
 from collections.abc import Mapping, Sequence
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -151,6 +151,13 @@ def read_partition(
 ) -> pa.Table:
     """One table of one date and site, as published or as one run made it."""
     return read_table(partition_uri(lake_uri, table, date, site, run_id), schema.PUBLISHED[table], storage)
+
+
+def published_sites(lake_uri: str, date: datetime.date, storage: Storage) -> list[str]:
+    """Sites of which tables are published for a date."""
+    folder = join(lake_uri, "loads", f"date={date.isoformat()}", "site=")
+    found = (uri.removeprefix(folder).partition("/")[0] for uri in storage.list_names(folder.rpartition("/")[0]))
+    return sorted({unquote(site) for site in found})
 
 
 def published_run(lake_uri: str, date: datetime.date, site: str, storage: Storage) -> str | None:

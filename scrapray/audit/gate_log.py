@@ -108,7 +108,8 @@ def read_gate_log(config: GateLogConfig, storage: Storage, time_zone: str = "UTC
     Args:
         config: Where it is and how to read it.
         storage: Door to it.
-        time_zone: Of times without an offset, where the configuration names none.
+        time_zone: Of the site, which says what date it is there; also of times without an offset, where the
+            configuration names none.
 
     Raises:
         SchemaError: The table cannot be read or has not the columns it must have.
@@ -123,12 +124,12 @@ def read_gate_log(config: GateLogConfig, storage: Storage, time_zone: str = "UTC
             f"gate log {config.uri} has no column {', '.join(missing)}; it has {', '.join(names)}; "
             "say under [gate_log.columns] how the yard calls ours"
         )
-    zone = ZoneInfo(config.time_zone or time_zone)
+    zone, site_zone = ZoneInfo(config.time_zone or time_zone), ZoneInfo(time_zone)
     arrivals, faults = [], []
     for number, record in enumerate(records, start=1):
         ours = {name: record.get(column) for name, column in column_of.items()}
         try:
-            arrivals.append(_arrival(number, ours, zone))
+            arrivals.append(_arrival(number, ours, zone, site_zone))
         except (ValueError, OverflowError) as error:  # the second of a time at the end of the calendar
             faults.append(f"record {number} left out: {error}")
     return GateLog(arrivals, faults)
@@ -141,9 +142,18 @@ def _must_be(name: str, config: GateLogConfig) -> bool:
 def _read_parquet(uri: str, data: bytes) -> tuple[list[str], list[dict[str, Any]]]:
     try:
         table = pq.read_table(pa.BufferReader(data))
+        columns = [list(map(_value, column)) for column in table.columns]
     except (pa.ArrowException, OSError) as error:
         raise SchemaError(f"gate log {uri} is not readable as Parquet: {error}") from error
-    return table.column_names, table.to_pylist()
+    return table.column_names, [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    """A value; of a time beyond the calendar, as databases write infinity, its number, which is no time."""
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError):
+        return scalar.cast(pa.int64()).as_py()
 
 
 def _read_csv(uri: str, data: bytes) -> tuple[list[str], list[dict[str, Any]]]:
@@ -154,7 +164,7 @@ def _read_csv(uri: str, data: bytes) -> tuple[list[str], list[dict[str, Any]]]:
         raise SchemaError(f"gate log {uri} is not readable as CSV in UTF-8: {error}") from error
 
 
-def _arrival(record: int, values: Mapping[str, Any], zone: ZoneInfo) -> Arrival:
+def _arrival(record: int, values: Mapping[str, Any], zone: ZoneInfo, site_zone: ZoneInfo) -> Arrival:
     for name in ("truck_id", "load_id", "camera"):
         if values[name] is None or not str(values[name]).strip():
             raise ValueError(f"{name} is empty")
@@ -175,7 +185,7 @@ def _arrival(record: int, values: Mapping[str, Any], zone: ZoneInfo) -> Arrival:
         place=str(values["camera"]).strip(),
         from_utc=begin.astimezone(UTC),
         until_utc=end.astimezone(UTC),
-        date=begin.astimezone(zone).date(),
+        date=begin.astimezone(site_zone).date(),
     )
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -46,7 +46,13 @@ def work_id_of(manifest: pa.Table, card: BundleCard, config: AuditConfig) -> str
     )[:_ID_CHARACTERS]
 
 
-def run_id_of(work_id: str, card: BundleCard, settings: Mapping[str, Any], manifest: pa.Table) -> str:
+def run_id_of(
+    work_id: str,
+    card: BundleCard,
+    settings: Mapping[str, Any],
+    manifest: pa.Table,
+    not_downloaded: Collection[str] = (),
+) -> str:
     """Name of a run: the same for the same work, model, settings and frames, in whatever order the frames come.
 
     Args:
@@ -54,9 +60,12 @@ def run_id_of(work_id: str, card: BundleCard, settings: Mapping[str, Any], manif
         card: Of the bundle; the measured error of its areas is in the intervals.
         settings: See ``public_settings``.
         manifest: All columns count, since a frame that moved to another load changes the tables.
+        not_downloaded: Ids of frames that could not be had; when they can be, that is another run.
     """
     digest = hashlib.sha256(f"{work_id}|{card.to_json()}|{sha256_of(settings)}".encode())
     for batch in manifest.sort_by("frame_id").to_batches():
         for row in batch.to_pylist():
             digest.update(json.dumps(row, default=str).encode())
+    for frame_id in sorted(set(manifest["frame_id"].to_pylist()).intersection(not_downloaded)):
+        digest.update(f"|{frame_id}".encode())
     return digest.hexdigest()[:_ID_CHARACTERS]

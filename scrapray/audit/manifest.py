@@ -21,7 +21,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -49,6 +49,14 @@ _PART = "part-0.parquet"
 _MANIFEST_FILE = re.compile(rf"(date=[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}/)?{re.escape(_PART)}")
 
 
+class Change(NamedTuple):
+    """How many frames a manifest lacks, has too many, and tells otherwise than archive and gate log do by now."""
+
+    come: int
+    gone: int
+    told_otherwise: int
+
+
 @dataclass(slots=True)
 class IndexSummary:
     """What was found in an archive.
@@ -57,8 +65,8 @@ class IndexSummary:
         num_other_keys: Keys without an ending of a picture; they are in no table.
         rejected: Number of frames for each reason.
         gate_log_faults: One sentence for each record of the gate log that was left out or overlaps another.
-        outdated: Of the dates beside the one indexed, those whose manifest is no longer what the archive holds: how
-            many frames it lacks, and how many it has too many.
+        outdated: Of the dates beside the one indexed, those whose manifest is no longer what the archive and the gate
+            log say.
     """
 
     num_frames: int = 0
@@ -70,7 +78,7 @@ class IndexSummary:
     rejected: Counter[str] = field(default_factory=Counter)
     load_sources: Counter[str] = field(default_factory=Counter)
     gate_log_faults: list[str] = field(default_factory=list)
-    outdated: dict[datetime.date, tuple[int, int]] = field(default_factory=dict)
+    outdated: dict[datetime.date, Change] = field(default_factory=dict)
     seconds: float = 0.0
 
     def __str__(self) -> str:
@@ -84,9 +92,10 @@ class IndexSummary:
             *(f"gate log: {fault}" for fault in shown),
             *([f"gate log: {len(hidden)} faults more"] if hidden else []),
             *(
-                f"{day} has changed since it was indexed: {lacking} frames have come, {too_many} have gone (late, or "
-                f"given to another date by the gate log); index and audit it again"
-                for day, (lacking, too_many) in self.outdated.items()
+                f"{day} has changed since it was indexed: {change.come} frames have come, {change.gone} have gone "
+                f"(late, or given to another date by the gate log), {change.told_otherwise} are told otherwise (of "
+                f"another truck or load, for instance); index and audit it again"
+                for day, change in self.outdated.items()
             ),
         ]
         return "\n".join(lines)
@@ -128,7 +137,7 @@ def index_archive(
     grammar = grammar_of(archive, gate_log)
     arrivals = read_gate_log(gate_log, storage, archive.time_zone) if gate_log else GateLog([])
     summary = IndexSummary(gate_log_faults=arrivals.faults)
-    beside = [date - _ONE_DAY, date + _ONE_DAY] if date else []
+    beside = days_beside(date) if date else []
     with tempfile.TemporaryDirectory(prefix="scrapray-index-") as folder:
         spool = _Spool(Path(folder))
         for stored in _frames(storage, archive_uri, archive.suffixes, summary, progress):
@@ -137,10 +146,15 @@ def index_archive(
                 spool.add(row)
         _write_dates(spool, manifest_uri, archive, date, storage, summary)
         for day in beside:
-            if change := _change(spool, manifest_uri, day, storage):
+            if change := _change(spool, manifest_uri, day, archive, storage):
                 summary.outdated[day] = change
     summary.seconds = time.monotonic() - started
     return summary
+
+
+def days_beside(date: datetime.date) -> list[datetime.date]:
+    """The day before and the day after, as far as the calendar has them."""
+    return [date + step for step in (-_ONE_DAY, _ONE_DAY) if datetime.date.min < date < datetime.date.max]
 
 
 def read_manifest(manifest_uri: str, storage: Storage, date: datetime.date | None = None) -> pa.Table:
@@ -165,17 +179,28 @@ def read_manifest(manifest_uri: str, storage: Storage, date: datetime.date | Non
     return manifest
 
 
-def _change(spool: "_Spool", manifest_uri: str, day: datetime.date, storage: Storage) -> tuple[int, int] | None:
-    """How many frames the manifest of a date lacks, and has too many; None where all is right or it was never made."""
+def _change(
+    spool: "_Spool", manifest_uri: str, day: datetime.date, archive: ArchiveConfig, storage: Storage
+) -> Change | None:
+    """What has changed of a date; None where all is right or it was never indexed."""
     date_uri = _date_uri(manifest_uri, day)
     if not storage.exists(date_uri):
         return None
-    listed = set(spool.read(day)["frame_id"].to_pylist())
+    listed = _by_frame(_finish(spool.read(day), archive.max_gap_s, ZoneInfo(archive.time_zone)))
     try:
-        indexed = set(read_table(date_uri, schema.MANIFEST, storage)["frame_id"].to_pylist())
+        indexed = _by_frame(read_table(date_uri, schema.MANIFEST, storage))
     except SchemaError:  # of another version
-        indexed = set()
-    return None if listed == indexed else (len(listed - indexed), len(indexed - listed))
+        indexed = {}
+    change = Change(
+        come=len(listed.keys() - indexed.keys()),
+        gone=len(indexed.keys() - listed.keys()),
+        told_otherwise=sum(listed[name] != indexed[name] for name in listed.keys() & indexed.keys()),
+    )
+    return change if any(change) else None
+
+
+def _by_frame(manifest: pa.Table) -> dict[str, _Row]:
+    return {row["frame_id"]: row for row in manifest.to_pylist()}
 
 
 def _frames(

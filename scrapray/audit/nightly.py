@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pyarrow as pa
+
 import scrapray
 from scrapray import schema
 from scrapray.audit.actors import classes_of, precision_of
@@ -14,8 +16,10 @@ from scrapray.audit.identity import public_settings, run_id_of, work_id_of
 from scrapray.audit.ledger import Progress
 from scrapray.audit.manifest import read_manifest
 from scrapray.audit.model import find_model
+from scrapray.audit.outdated import emptied_sites
 from scrapray.audit.pipeline import segment_frames
-from scrapray.audit.publish import Published, Run, nights_of, publish
+from scrapray.audit.publish import Night, Published, Run, nights_of, publish
+from scrapray.audit.retries import not_downloaded
 from scrapray.config import AuditConfig, LimitsConfig, SegmentConfig, sha256_of
 from scrapray.errors import ModelError
 from scrapray.labels import MAX_SEVERITY
@@ -105,9 +109,9 @@ def run_audit(
         manifest, work_uri, storage=storage, bundle_uri=model.bundle_uri, card=card, config=config, progress=progress
     )
 
-    settings = public_settings(config)
+    settings, results_uri = public_settings(config), join(work_uri, "results")
     run = Run(
-        run_id=run_id_of(work_id, card, settings, manifest),
+        run_id=run_id_of(work_id, card, settings, manifest, not_downloaded(results_uri, storage)),
         started_utc=started_utc,
         finished_utc=dt.datetime.now(dt.UTC),
         model_uri=model.uri,
@@ -120,11 +124,10 @@ def run_audit(
         num_computed=work.num_total - work.num_done_before,
         segment_s=work.seconds,
     )
-    nights = nights_of(manifest) or _quiet_nights(date, config)
     published = publish(
-        nights,
+        _nights(manifest, manifest_uri, lake_uri, date, config, storage),
         manifest,
-        join(work_uri, "results"),
+        results_uri,
         lake_uri,
         run=run,
         reading=reading,
@@ -190,9 +193,17 @@ def exit_code_of(loads: Sequence[Mapping[str, Any]], num_frames: int, num_used: 
     return 1 if num_frames - num_used > limits.max_rejected_frac * num_frames else 0
 
 
-def _quiet_nights(date: dt.date | None, config: AuditConfig) -> list[tuple[dt.date, str]]:
-    """What to publish when there was no frame: typed, empty tables for the night that was asked for."""
-    return [(date, config.archive.site or "unknown")] if date else []
+def _nights(
+    manifest: pa.Table, manifest_uri: str, lake_uri: str, date: dt.date | None, config: AuditConfig, storage: Storage
+) -> list[Night]:
+    """What to publish: dates and sites that have frames, and typed, empty tables for those that have none any more.
+
+    Without any frame these are tables of the night that was asked for.
+    """
+    nights = nights_of(manifest)
+    for day in sorted({day for day, _ in nights} | ({date} if date else set())):
+        nights += [(day, site) for site in emptied_sites(lake_uri, manifest_uri, manifest, day, storage)]
+    return nights or ([(date, config.archive.site or "unknown")] if date else [])
 
 
 def _worst_first(load: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -72,6 +72,24 @@ def forget_outdated(results_uri: str, checkpoint_uri: str, todo: pa.Table, stora
     return len(again)
 
 
+def not_downloaded(results_uri: str, storage: Storage) -> list[str]:
+    """Ids of the frames whose download failed.
+
+    Args:
+        results_uri: Folder of the results.
+        storage: Opens it.
+
+    Raises:
+        StorageError: The results cannot be read.
+    """
+    uris = parquet_files(results_uri, storage)
+    if not uris:
+        return []
+    failed = pc.field("reject_stage") == "download"
+    frame_ids: list[str] = open_results(uris, storage).to_table(["frame_id"], filter=failed)["frame_id"].to_pylist()
+    return frame_ids
+
+
 def _of_another_camera(stored: pa.Table, todo: pa.Table) -> pa.ChunkedArray:
     """Which rows were computed for another camera than the one that ``todo`` has for their frame."""
     places = pc.index_in(stored["frame_id"], value_set=todo["frame_id"].combine_chunks())

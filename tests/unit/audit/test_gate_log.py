@@ -219,3 +219,26 @@ def test_broken_parquet_is_named(tmp_path):
     path.write_bytes(b"PAR1 and no more")
     with pytest.raises(SchemaError, match=r"log\.parquet is not readable as Parquet"):
         read_gate_log(GateLogConfig(uri=str(path)), Storage())
+
+
+def test_a_load_has_the_date_of_its_site_whatever_the_zone_of_its_times(tmp_path):
+    path = tmp_path / "gate_log.csv"
+    lines = [
+        "7,L1,,n,c,2026-11-19T23:30:00,2026-11-19T23:50:00",
+        "8,L2,,n,d,2026-11-20T01:30+01:00,2026-11-20T02:00+01:00",
+    ]
+    path.write_text("\n".join([HEADER, *lines]), encoding="utf-8")
+    log = read_gate_log(GateLogConfig(uri=str(path), time_zone="UTC"), Storage(), "Asia/Tokyo")
+    assert log.find("n", "c", utc(23, 35, day=19)).date == dt.date(2026, 11, 20)
+    assert log.find("n", "d", utc(0, 35)).date == dt.date(2026, 11, 20)
+    assert log.find("n", "c", utc(23, 35, day=19)).from_utc == utc(23, 30, day=19)
+
+
+def test_a_time_beyond_the_calendar_costs_its_record_only(tmp_path):
+    endless = 2**62
+    moments = pa.array([int(utc(6).timestamp() * 1e6), endless], pa.int64()).cast(pa.timestamp("us"))
+    names = {"truck_id": ["1", "2"], "load_id": ["L1", "L2"], "camera": ["c", "c"]}
+    pq.write_table(pa.table({**names, "from": moments, "until": moments}), tmp_path / "log.parquet")
+    log = read_gate_log(GateLogConfig(uri=str(tmp_path / "log.parquet")), Storage())
+    assert log.find("n", "c", utc(6)).load_id == "L1"
+    assert log.faults == [f"record 2 left out: from is {endless}, not a time such as 2026-11-20T06:30:00"]

@@ -226,11 +226,26 @@ def test_a_record_that_comes_late_and_moves_frames_to_the_night_before_is_told(t
     complete = gate_log_of(tmp_path, LATE_RECORD)
     second, rows = index(archive, nights, gate_log=complete, date=NIGHT + dt.timedelta(days=1))
     assert AROUND_MIDNIGHT[1] not in rows
-    assert second.outdated == {NIGHT: (1, 0)}
+    assert second.outdated == {NIGHT: (1, 0, 1)}
     assert "2026-11-20 has changed since it was indexed: 1 frames have come, 0 have gone" in str(second)
 
     third, rows = index(archive, nights, gate_log=complete, date=NIGHT)
     assert (set(rows), third.outdated) == (set(AROUND_MIDNIGHT), {})
+
+
+def test_a_record_that_gives_a_night_before_another_truck_is_told(tmp_path):
+    archive, nights = archive_of(*AROUND_MIDNIGHT), tmp_path / "m"
+    index(archive, nights, gate_log=gate_log_of(tmp_path), date=NIGHT)
+    corrected = gate_log_of(tmp_path, "7,L1,,n,c,2026-11-20T23:50:00,2026-11-20T23:59:00")
+    summary, _ = index(archive, nights, gate_log=corrected, date=NIGHT + dt.timedelta(days=1))
+    assert summary.outdated == {NIGHT: (0, 0, 1)}
+    assert "1 are told otherwise (of another truck or load, for instance)" in str(summary)
+
+
+@pytest.mark.parametrize("date", [dt.date.min, dt.date.max])
+def test_a_date_at_the_end_of_the_calendar_has_none_beside_it(date, tmp_path):
+    summary, rows = index(archive_of(*AROUND_MIDNIGHT), tmp_path, date=date)
+    assert (rows, summary.outdated) == ({}, {})
 
 
 def test_a_frame_that_a_corrected_record_leaves_in_two_nights_is_told_and_refused(tmp_path):
@@ -239,7 +254,7 @@ def test_a_frame_that_a_corrected_record_leaves_in_two_nights_is_told_and_refuse
     options = {"storage": archive, "archive": ArchiveConfig(key_pattern=BY_CAMERA), "gate_log": gate_log_of(tmp_path)}
     next_night = NIGHT + dt.timedelta(days=1)
     summary = index_archive(archive.uri, str(nights), date=next_night, **options)
-    assert summary.outdated == {NIGHT: (0, 1)}
+    assert summary.outdated == {NIGHT: (0, 1, 1)}
     assert read_manifest(str(nights), archive, next_night).num_rows == 1
     message = r"c_000500\.jpg stands there twice, at 2026-11-20 and 2026-11-21: .*; index again without --date"
     with pytest.raises(SchemaError, match=message):
@@ -256,7 +271,7 @@ def test_a_night_before_that_another_version_indexed_is_to_be_indexed_again(tmp_
     pq.write_table(pq.read_table(path).drop_columns(["supplier"]), path)
     options = {"storage": archive, "archive": ArchiveConfig(key_pattern=BY_CAMERA)}
     summary = index_archive(archive.uri, str(tmp_path), date=NIGHT + dt.timedelta(days=1), **options)
-    assert summary.outdated == {NIGHT: (1, 0)}
+    assert summary.outdated == {NIGHT: (1, 0, 0)}
 
 
 def test_faults_of_the_gate_log_are_told_in_the_summary(tmp_path):
@@ -353,7 +368,7 @@ def test_one_date_is_replaced_and_the_others_stay(tmp_path):
     index(archive_of(*keys), tmp_path)
     summary, rows = index(archive_of(keys[0], "n/2026-11-20/c_070000.jpg"), tmp_path, date=NIGHT)
     assert (summary.num_frames, summary.dates) == (2, [NIGHT])
-    assert summary.outdated == {NIGHT + dt.timedelta(days=1): (0, 1)}
+    assert summary.outdated == {NIGHT + dt.timedelta(days=1): (0, 1, 0)}
     assert set(rows) == {*keys, "n/2026-11-20/c_070000.jpg"}
     assert read_manifest(str(tmp_path), Storage(), NIGHT).num_rows == 2
 

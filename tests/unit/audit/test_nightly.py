@@ -88,6 +88,14 @@ def test_late_frames_are_another_run_of_the_same_work(card):
     assert work_id_of(more, card, CONFIG) == work_id_of(FRAMES, card, CONFIG)
 
 
+def test_a_frame_that_can_be_downloaded_by_now_makes_another_run(card):
+    settings = public_settings(CONFIG)
+    work_id = work_id_of(FRAMES, card, CONFIG)
+    without, with_it = (run_id_of(work_id, card, settings, FRAMES, gone) for gone in (["2"], []))
+    assert without != with_it == run_id(card)
+    assert run_id_of(work_id, card, settings, FRAMES, ["of another night"]) == with_it
+
+
 def test_a_strange_key_does_not_undo_finished_work(card):
     strange = {"site": "unknown", "date": dt.date(2026, 11, 22), "reject_stage": "manifest", "reject_reason": "x"}
     more = manifest(("1", {}), ("2", {}), ("3", strange))
