@@ -277,8 +277,8 @@ class ResourcesConfig:
             f"cpus_per_actor is {self.cpus_per_actor}, must be 1 or more",
         )
         require(
-            0 <= self.gpus_per_actor < 1 or (self.gpus_per_actor < math.inf and self.gpus_per_actor % 1 == 0),
-            f"gpus_per_actor is {self.gpus_per_actor}, must be a share below 1 or a whole number",
+            0 <= self.gpus_per_actor < math.inf and (self.gpus_per_actor < 1 or self.gpus_per_actor % 1 == 0),
+            f"gpus_per_actor is {self.gpus_per_actor}, must be a share below 1 or a whole number, 0 or more",
         )
         require(self.download_tasks >= 1, f"download_tasks is {self.download_tasks}, must be 1 or more")
         require(self.frames_per_block >= 1, f"frames_per_block is {self.frames_per_block}, must be 1 or more")

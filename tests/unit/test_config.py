@@ -123,6 +123,7 @@ def test_an_unknown_key_is_refused_by_its_name(text, key, tmp_path):
         ("[segment]\nseverities = { motor = 4 }", "[segment] severities.motor is 4, must be 1 to 3"),
         ("[resources]\nactors = 0", "[resources] actors is 0, must be 1 or more"),
         ("[resources]\ngpus_per_actor = 1.5", "[resources] gpus_per_actor is 1.5, must be a share below 1 or a whole"),
+        ("[resources]\ngpus_per_actor = -1", "[resources] gpus_per_actor is -1.0, must be a share below 1 or a whole"),
         ("[resources]\ngpus_per_actor = inf", "[resources] gpus_per_actor is inf, must be a share below 1 or a whole"),
         ("[archive]\nsuffixes = []", "[archive] suffixes are [], must be endings of keys in lower case"),
         ("[archive]\nsuffixes = ['.JPG']", "[archive] suffixes are ['.JPG'], must be endings of keys in lower case"),
