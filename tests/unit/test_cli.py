@@ -93,6 +93,14 @@ def test_a_wrong_argument_is_exit_code_2() -> None:
     assert CliRunner().invoke(cli.app, ["draw", "somewhere", "--loads", "0"]).exit_code == 2
 
 
+@pytest.mark.parametrize("command", ["index a b", "audit a b --model demo"])
+@pytest.mark.parametrize("date", ["0001-01-01", "9999-12-31"])
+def test_a_date_at_the_end_of_time_is_refused(command: str, date: str) -> None:
+    answer = CliRunner().invoke(cli.app, [*command.split(), "--config", "audit.toml", "--date", date])
+    assert answer.exit_code == 2
+    assert f"{date} is no night of an archive" in answer.stderr
+
+
 def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
