@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrapray.config import AuditConfig
-from scrapray.errors import FrameError
+from scrapray.errors import FrameError, ModelError
 from scrapray.imagery.bed import bed_mask, touches
 from scrapray.imagery.components import Component, find_components, inside_bed, peak_score
 from scrapray.imagery.decode import decode_frame
@@ -216,13 +216,22 @@ class FrameSegmenter:
         return boxes_N4[touches(boxes_N4, sight.bed_HW)]
 
     def _score(self, tiles: Sequence[_Tile], side_px: int) -> Iterator[_Sight]:
-        """Score tiles and yield the frames that have none left of this side."""
+        """Score tiles and yield the frames that have none left of this side.
+
+        Raises:
+            ModelError: A score is not finite; without this, the frame would be one in which nothing was found.
+        """
         # Always full: a batch of another size can differ in the last bit of its scores, and then the rows of a resumed
         # run, whose frames come together otherwise, would not equal those of an uninterrupted one.
         batch_NHW3 = np.zeros((self._segment.tiles_per_batch, side_px, side_px, 3), dtype=np.uint8)
         for tile_HW3, (sight, (x0, y0, x1, y1)) in zip(batch_NHW3, tiles, strict=False):
             tile_HW3[:] = sight.pixels_HW3[y0:y1, x0:x1]
         scores_NKhw = self._score_tiles(batch_NHW3)[: len(tiles)]
+        if not np.isfinite(scores_NKhw).all():
+            raise ModelError(
+                f"the model gives frame {tiles[0][0].source.frame_id} scores that are NaN or infinite; set [segment] "
+                'precision = "fp32", or give another model'
+            )
         stride_px = self._segment.map_stride_px
         for (sight, (x0, y0, _, _)), scores_Khw in zip(tiles, scores_NKhw, strict=True):
             sight.mosaics[-1].add(scores_Khw, x0 // stride_px, y0 // stride_px)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from scrapray.audit.frames import ArchivedFrame, Classes, FrameSegmenter, Row
 from scrapray.config import AuditConfig, CameraConfig, QualityConfig, SegmentConfig
+from scrapray.errors import ModelError
 from scrapray.imagery.masks import decode_mask
 from scrapray.schema import RESULTS
 
@@ -373,6 +374,18 @@ def test_what_is_wrong_with_the_machine_is_raised(error: Exception) -> None:
 
     with pytest.raises(type(error)):
         row_of(png(picture()), score_tiles=fail)
+
+
+@pytest.mark.parametrize("tile_sides_px", [(TILE,), (TILE, 128)])
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_scores_that_are_not_finite_are_the_fault_of_the_model(score: float, tile_sides_px: tuple[int, ...]) -> None:
+    def gone_astray(tiles_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+        scores_NKhw = RedIsMotor()(tiles_NHW3)
+        scores_NKhw[0, 0, 0, 0] = score
+        return scores_NKhw
+
+    with pytest.raises(ModelError, match="frame f0 scores that are NaN or infinite"):
+        rows_of(segmenter(gone_astray, tile_sides_px), [png(picture())])
 
 
 def test_running_out_of_memory_while_decoding_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
