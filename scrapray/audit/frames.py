@@ -27,7 +27,7 @@ from scrapray.imagery.bed import bed_mask, touches
 from scrapray.imagery.components import Component, find_components, inside_bed, peak_score
 from scrapray.imagery.decode import decode_frame
 from scrapray.imagery.masks import encode_mask
-from scrapray.imagery.quality import judge_quality, measure_quality
+from scrapray.imagery.quality import hidden_frac, judge_quality, measure_quality
 from scrapray.imagery.tiling import Mosaic, boxes_around, last_word, pad_to_grid, suspicious, tile_boxes
 from scrapray.schema import RESULTS
 
@@ -247,7 +247,8 @@ class FrameSegmenter:
         # Components never overlap, so their areas add up to that of their union.
         contaminated_area_px = sum(component.area_px for component in found)
         # What was found was seen, be it as black as a cable or as bright as a glint on a can.
-        seen_area_px = max(sight.row["seen_area_px"], contaminated_area_px)
+        seen_area_px = sight.row["seen_area_px"] + self._hidden_area_px(sight, found)
+        seen_area_px = min(max(seen_area_px, contaminated_area_px), sight.row["bed_area_px"])  # it is an estimate
         sight.row |= {
             "contaminated_area_px": contaminated_area_px,
             "seen_area_px": seen_area_px,
@@ -256,6 +257,17 @@ class FrameSegmenter:
             "classes": [self._class_area(k, peaks_K[k], found) for k in range(len(peaks_K))],
             "detections": [self._detection(component, sight.bed_HW.shape, seen_area_px) for component in found],
         }
+
+    def _hidden_area_px(self, sight: _Sight, found: Sequence[Component]) -> int:
+        """Pixels of what was found that are black or blown out, and so not among the seen ones."""
+        if not found:
+            return 0
+        found_HW = np.zeros_like(sight.bed_HW)
+        for component in found:
+            x0, y0, x1, y1 = component.bbox_xyxy
+            found_HW[y0:y1, x0:x1] |= component.mask
+        height, width = found_HW.shape  # without what the grid has padded
+        return round(hidden_frac(sight.pixels_HW3[:height, :width], found_HW) * np.count_nonzero(found_HW))
 
     def _class_area(self, class_index: int, peak: float, found: Sequence[Component]) -> Row:
         of_class = [component for component in found if component.class_index == class_index]

@@ -118,6 +118,21 @@ def test_what_is_found_counts_as_seen_even_where_it_is_black() -> None:
     assert (row["coverage_frac"], row["detections"][0]["area_frac"]) == (1.0, 1.0)
 
 
+def test_of_black_and_blown_out_parts_only_what_was_found_counts_as_seen() -> None:
+    def black_is_cable(tiles_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+        n, side = len(tiles_NHW3), tiles_NHW3.shape[1] // STRIDE
+        is_black = tiles_NHW3.reshape(n, side, STRIDE, side, STRIDE, 3).max(axis=(2, 4, 5)) == 0
+        return np.stack([np.zeros_like(is_black), is_black], axis=1).astype(np.float32)
+
+    frame_HW3 = picture(160, 200)
+    frame_HW3[:40] = 0
+    frame_HW3[120:] = 255
+    (row,) = rows_of(segmenter(black_is_cable), [png(frame_HW3)])
+    assert row["contaminated_area_px"] == 40 * 200
+    assert row["seen_area_px"] == pytest.approx(120 * 200, rel=0.001)
+    assert row["coverage_frac"] == pytest.approx(0.75, rel=0.001)
+
+
 def test_a_class_without_a_detection_still_tells_its_peak() -> None:
     faint_HW3 = picture()
     faint_HW3[60:80, 100:120] = (100, 0, 0)
