@@ -149,6 +149,32 @@ def test_a_secret_in_the_endpoint_is_refused_and_not_repeated(tmp_path):
     assert "verysecret" not in message
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://object_store:8333",
+        "http://object store:8333",
+        "http://store:99999",
+        "http://store:secret",
+        "http://[store",
+        "http://",
+        "ftp://store",
+    ],
+)
+def test_an_endpoint_that_cannot_be_one_is_refused_and_not_repeated(url, tmp_path):
+    message = refusal(tmp_path, f"[storage]\nendpoint_url = '{url}'")
+    assert "[storage] endpoint_url must be a URL such as https://s3.example.com:9000" in message
+    assert "botocore refuses an underscore" in message
+    assert url not in message and "secret" not in message
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8333", "https://s3.example.com/", "HTTP://[::1]:9000/a_b/", "http://h"]
+)
+def test_an_endpoint_may_be_a_name_or_a_number(url):
+    assert StorageConfig(endpoint_url=url).endpoint_url == url
+
+
 def test_several_faults_are_told_at_once(tmp_path):
     message = refusal(tmp_path, "[archive]\nsize = 1\n[storage]\nmax_attempts = 0")
     assert "archive.size" in message
