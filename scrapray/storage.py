@@ -74,6 +74,14 @@ def common_folder(uris: Sequence[str]) -> str:
     return os.path.commonprefix(list(uris)).rpartition("/")[0]  # noqa: RUF071
 
 
+def as_storage_error(action: str, uri: str, error: BaseException) -> StorageError | None:
+    """What the libraries that talk to S3 have raised, in our words and without the endpoint; None for other errors."""
+    if not isinstance(error, _OF_S3):
+        return None
+    what, reason = _explain(error)
+    return StorageError(f"cannot {action} {uri}: {what}", reason=reason)
+
+
 class Storage:
     """Reads, writes and lists what URIs name. Cheap to make and to pickle; connects at first use.
 
