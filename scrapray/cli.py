@@ -45,12 +45,25 @@ app = typer.Typer(
     """,
 )
 
+
+def _within_reach(date: dt.datetime | None) -> dt.datetime | None:
+    """A date that has one before and one after it: an index looks at both."""
+    if date and not dt.date.min < date.date() < dt.date.max:
+        raise typer.BadParameter(f"{date.date()} is no night of an archive; give one such as 2026-11-20.")
+    return date
+
+
 Config = Annotated[
     Path, typer.Option("--config", help="Settings of the audit (TOML); every key is in docs/operations.md.")
 ]
 Night = Annotated[
     dt.datetime | None,
-    typer.Option("--date", formats=["%Y-%m-%d"], help="One night only, for example 2026-11-20; all dates without it."),
+    typer.Option(
+        "--date",
+        formats=["%Y-%m-%d"],
+        callback=_within_reach,
+        help="One night only, for example 2026-11-20; all dates without it.",
+    ),
 ]
 
 

@@ -17,7 +17,7 @@ from ray.exceptions import RayError
 from scrapray import errors
 from scrapray.config import environment, set_default_environment
 from scrapray.errors import ConfigurationError, ScraprayError, StorageError
-from scrapray.storage import Storage
+from scrapray.storage import Storage, as_storage_error
 
 _LOCAL_CPUS = 8
 """Logical CPUs of a Ray that we start ourselves, at least: with one per stage and none left, Ray waits for ever."""
@@ -182,6 +182,8 @@ def own_errors(work_uri: str, storage: Storage) -> Iterator[None]:
             ) from error
         storage.exists(work_uri)  # says in our words why it cannot be reached, if that is what it was
         for cause in causes:
+            if explained := as_storage_error("read or write", work_uri, cause):
+                raise explained from error
             if isinstance(cause, OSError):
                 raise StorageError(f"cannot read or write {work_uri}: {cause}") from error
         raise

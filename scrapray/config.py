@@ -8,13 +8,13 @@ import hashlib
 import json
 import math
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -25,6 +25,8 @@ from scrapray.labels import MAX_SEVERITY
 STRICT = ConfigDict(extra="forbid")
 """What every section of a file of settings has as its ``__pydantic_config__``: unknown keys are refused."""
 _MOST_PIXELS = 178_956_970
+_LAST_PORT = 65535
+_ENDPOINT = re.compile(r"(?i)https?://([a-z0-9.-]+|\[[^]\s]+])(:(?P<port>[0-9]{1,5}))?(/\S*)?")
 Corner = tuple[float, float]
 """x, y."""
 _Settings = TypeVar("_Settings")
@@ -60,12 +62,15 @@ class StorageConfig:
 
     def __post_init__(self) -> None:
         if self.endpoint_url is not None:
-            parts = urlsplit(self.endpoint_url)
             # The value is left out of the messages: it may hold a secret.
-            require(parts.username is None, "endpoint_url holds a user name; give keys through the AWS environment")
             require(
-                parts.scheme in ("http", "https") and bool(parts.netloc),
-                "endpoint_url must be a URL such as https://s3.example.com:9000",
+                "@" not in self.endpoint_url, "endpoint_url holds a user name; give keys through the AWS environment"
+            )
+            parts = _ENDPOINT.fullmatch(self.endpoint_url)
+            require(
+                parts is not None and int(parts["port"] or 0) <= _LAST_PORT,
+                "endpoint_url must be a URL such as https://s3.example.com:9000, with a host of letters, digits, "
+                f"hyphens and dots (botocore refuses an underscore) and a port up to {_LAST_PORT}",
             )
         require(self.max_attempts >= 1, f"max_attempts is {self.max_attempts}, must be 1 or more")
         require(self.connect_timeout_s > 0, f"connect_timeout_s is {self.connect_timeout_s}, must be above 0")
@@ -277,8 +282,8 @@ class ResourcesConfig:
             f"cpus_per_actor is {self.cpus_per_actor}, must be 1 or more",
         )
         require(
-            0 <= self.gpus_per_actor < 1 or (self.gpus_per_actor < math.inf and self.gpus_per_actor % 1 == 0),
-            f"gpus_per_actor is {self.gpus_per_actor}, must be a share below 1 or a whole number",
+            0 <= self.gpus_per_actor < math.inf and (self.gpus_per_actor < 1 or self.gpus_per_actor % 1 == 0),
+            f"gpus_per_actor is {self.gpus_per_actor}, must be a share below 1 or a whole number, 0 or more",
         )
         require(self.download_tasks >= 1, f"download_tasks is {self.download_tasks}, must be 1 or more")
         require(self.frames_per_block >= 1, f"frames_per_block is {self.frames_per_block}, must be 1 or more")

@@ -1,8 +1,10 @@
 """What a person sees: progress while a command works, tables when it is done.
 
-On a terminal progress is a moving bar; anywhere else (a log, a pipe) it is one plain line every ten seconds.
+On a terminal progress is a moving bar; anywhere else (a log, a pipe) it is one plain line every ten seconds, and tables
+are as wide as what stands in them.
 """
 
+import glob
 import os
 import shlex
 import sys
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 PLAIN_LINE_EVERY_S = 10.0
 MAX_LOADS_SHOWN = 30
+WIDTH_IN_A_LOG = 200
 VERDICT_STYLES = {"reject": "bold red", "review": "yellow", "accept": "green"}
 STATUS_STYLES = {"fail": "bold red", "warn": "yellow", "ok": "green", "skip": "dim"}
 
@@ -113,7 +116,7 @@ def print_summary(summary: "AuditSummary", console: Console | None = None, *, co
         console: Where to print.
         config: File of settings that names the endpoint of the object storage; None where that is AWS.
     """
-    console = console or Console()
+    console = console or _standard_output()
     lake_uri = summary.tables["loads"].rpartition("/")[0]
     lines = {
         "Frames": f"{summary.num_frames}: {summary.num_used} used, {summary.num_rejected} rejected{_reasons(summary)}",
@@ -137,7 +140,7 @@ def print_findings(findings: "Sequence[Finding]", console: Console | None = None
     for finding in findings:
         status = Text(finding.status, style=STATUS_STYLES[finding.status])
         table.add_row(status, finding.what, Text(finding.found), Text(finding.mend))
-    (console or Console()).print(table)
+    (console or _standard_output()).print(table)
 
 
 def print_versions(versions: "Sequence[ModelVersion]", console: Console | None = None) -> None:
@@ -154,12 +157,12 @@ def print_versions(versions: "Sequence[ModelVersion]", console: Console | None =
             version.tags.get("weights_sha256", "-")[:12],
             Text(version.tags.get("metrics", "-")),
         )
-    (console or Console()).print(table if versions else "no version is registered yet")
+    (console or _standard_output()).print(table if versions else "no version is registered yet")
 
 
 def print_version(version: "ModelVersion", console: Console | None = None) -> None:
     """Print all that is known of one version."""
-    console = console or Console()
+    console = console or _standard_output()
     lines = {
         "uri": version.uri,
         "alias": ", ".join(version.aliases) or "-",
@@ -173,7 +176,7 @@ def print_version(version: "ModelVersion", console: Console | None = None) -> No
 
 def print_comparison(comparison: "Comparison", console: Console | None = None) -> None:
     """Print candidate and champion side by side, and what speaks against the candidate."""
-    console = console or Console()
+    console = console or _standard_output()
     table = _table(f"Candidate and champion on {comparison.num_loads} loads of the test split")
     table.add_column("class")
     for name in ("AP", "AP of champion", "recall", "recall of champion"):
@@ -193,7 +196,7 @@ def print_comparison(comparison: "Comparison", console: Console | None = None) -
 
 def print_training(summary: "TrainingSummary", console: Console | None = None) -> None:
     """Print what a training reached, where it is, and what to do with it."""
-    console = console or Console()
+    console = console or _standard_output()
     table = _table("Pixel figures, chance in brackets")
     table.add_column("class")
     for name in ("AP on validation", "AP on test", "AUROC on test", "F1-max on test", "threshold"):
@@ -219,6 +222,12 @@ def print_training(summary: "TrainingSummary", console: Console | None = None) -
     _print_lines(lines, console)
 
 
+def _standard_output() -> Console:
+    """Wide enough for every column where no terminal says how wide it is; rich would take 80 and leave columns out."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH_IN_A_LOG)
+
+
 def _print_lines(lines: Mapping[str, str], console: Console, width: int = 7) -> None:
     """Print words with their names before them."""
     for name, words in lines.items():
@@ -237,7 +246,7 @@ def query_line(loads_uri: str, config: Path | None = None) -> str:
     python = os.path.relpath(sys.executable)
     python = sys.executable if python.startswith(os.pardir) else python
     columns = "truck_id, load_id, verdict, verdict_reason, contamination_frac"
-    files = f"{loads_uri}/*/*/*.parquet".replace("'", "''")
+    files = f"{glob.escape(loads_uri)}/*/*/*.parquet".replace("'", "''")
     ask = f"print(duckdb.sql('''SELECT {columns} FROM '{files}' ORDER BY contamination_frac DESC'''))"
     code = f"import duckdb; {ask}"
     if loads_uri.startswith("s3://"):

@@ -7,6 +7,7 @@ environment or profile, and no message of this module holds one.
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,11 +19,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import aiohttp
 import pyarrow.fs
 import s3fs
-from aiohttp import ClientPayloadError
 from botocore import exceptions as boto
 from botocore.handlers import add_expect_header
+from botocore.parsers import ResponseParserError
 
 from scrapray.config import StorageConfig
 from scrapray.errors import StorageError
@@ -70,6 +72,14 @@ def common_folder(uris: Sequence[str]) -> str:
     """The deepest folder or bucket that all URIs lie in; the URIs are of one store."""
     # Not commonpath, which makes s3:/ of s3://.
     return os.path.commonprefix(list(uris)).rpartition("/")[0]  # noqa: RUF071
+
+
+def as_storage_error(action: str, uri: str, error: BaseException) -> StorageError | None:
+    """What the libraries that talk to S3 have raised, in our words and without the endpoint; None for other errors."""
+    if not isinstance(error, _OF_S3):
+        return None
+    what, reason = _explain(error)
+    return StorageError(f"cannot {action} {uri}: {what}", reason=reason)
 
 
 class Storage:
@@ -174,7 +184,7 @@ class Storage:
     def _explained(self, action: str, uri: str) -> Iterator[None]:
         try:
             yield
-        except (OSError, boto.BotoCoreError, boto.ClientError, ClientPayloadError) as error:
+        except (OSError, *_OF_S3, ValueError) as error:  # a ValueError is of an address or a path that cannot be one
             what, reason = _explain(error)
             raise StorageError(f"cannot {action} {uri}: {what}", reason=reason) from error
 
@@ -274,7 +284,7 @@ def _stored_file(path: str, key: str, facts: os.stat_result) -> StoredObject:
 
 
 class _S3FileSystem(s3fs.S3FileSystem):  # type: ignore[misc]
-    """s3fs with bounded waits.
+    """s3fs with bounded waits and keys that are taken literally.
 
     Retries are left to botocore, or the two would multiply. Uploads do not ask the server first
     (``Expect: 100-continue``): aiohttp would wait without limit for one that never answers.
@@ -289,6 +299,10 @@ class _S3FileSystem(s3fs.S3FileSystem):  # type: ignore[misc]
             client.meta.events.unregister("before-call.s3", add_expect_header)
             self._bounded = client
         return client
+
+    def split_path(self, path: str) -> tuple[str, str, None]:
+        """Bucket, key and no version: to s3fs, ``?versionId=`` in a key would be the end of it."""
+        return *_bucket_and_key(path.removeprefix(_S3)), None
 
 
 class _Buckets:
@@ -313,6 +327,8 @@ class _Buckets:
         request = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": _OBJECTS_PER_PAGE}
         while True:
             answer = self._s3.call_s3("list_objects_v2", **request)
+            if "IsTruncated" not in answer:
+                raise ResponseParserError("no list of objects")
             yield [
                 StoredObject(
                     uri=f"{_S3}{bucket}/{found['Key']}",
@@ -332,7 +348,7 @@ class _Buckets:
         # One connection: with more, s3fs asks for the size first, one more request for every frame.
         try:
             content: bytes = self._s3.cat_file(path, max_concurrency=1)
-        except (ClientPayloadError, boto.IncompleteReadError):  # broke off on the way, which botocore does not see
+        except (aiohttp.ClientPayloadError, boto.IncompleteReadError):  # broke off, which botocore does not see
             content = self._s3.cat_file(path, max_concurrency=1)
         return content
 
@@ -378,7 +394,8 @@ def _path(uri: str) -> str:
     if _is_s3(uri):
         return uri.removeprefix(_S3)
     if "://" in uri and not uri.startswith(_FILE):
-        raise StorageError(f"cannot use {uri}: give s3://bucket/key, file:///path or a plain path")
+        shown = re.sub("://.*@", "://", uri)  # a name and a password may stand before the @
+        raise StorageError(f"cannot use {shown}: give s3://bucket/key, file:///path or a plain path")
     return str(Path(uri.removeprefix(_FILE)).absolute())
 
 
@@ -420,9 +437,18 @@ _UNREACHABLE = (
     boto.ConnectionError,
     boto.HTTPClientError,
     boto.IncompleteReadError,
-    ClientPayloadError,
+    aiohttp.ClientError,
     ConnectionError,
     TimeoutError,
+)
+_OF_S3 = (boto.BotoCoreError, boto.ClientError, ResponseParserError, aiohttp.ClientError)
+_NO_S3_SERVER = (
+    "what answers there is no S3 server; check [storage] endpoint_url, or the proxy before the store",
+    "failed",
+)
+_NO_ADDRESS = (
+    "botocore does not take the endpoint for an address; check [storage] endpoint_url, or AWS_ENDPOINT_URL",
+    "failed",
 )
 _NO_CREDENTIALS = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.ProfileNotFound)
 
@@ -431,17 +457,29 @@ def _explain(error: Exception) -> tuple[str, str]:
     """What went wrong and how to mend it, without the endpoint, and the short word for tables."""
     answer = error if isinstance(error, boto.ClientError) else error.__cause__
     if isinstance(answer, boto.ClientError):
-        return _refusal(answer.response["Error"])
+        return _NO_S3_SERVER if _is_web_page(answer.response) else _refusal(answer.response["Error"])
     if isinstance(error, _NO_CREDENTIALS):
         return f"there are no credentials; {_CREDENTIALS}", "credentials"
     if isinstance(error, _UNREACHABLE):
         return "the store cannot be reached; check [storage] endpoint_url, the network and the server", "unreachable"
+    if isinstance(error, ResponseParserError):
+        return _NO_S3_SERVER
+    if isinstance(error, (ValueError, boto.EndpointResolutionError)) and "endpoint" in str(error):
+        return _NO_ADDRESS  # whose own words hold it
     if isinstance(error, OSError) and error.errno in _BY_ERRNO:
         return _BY_ERRNO[error.errno]
     return " ".join(f"{type(error).__name__}: {error}".split()), "failed"
 
 
+def _is_web_page(response: Mapping[str, Any]) -> bool:
+    """Whether an error came as HTML; botocore makes one of status 500 even of a page that came with 200."""
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return "html" in headers.get("content-type", "")
+
+
 def _refusal(answer: Mapping[str, str]) -> tuple[str, str]:
     """The same for an error that the store itself answered."""
-    code = answer.get("Code", "")
+    code = answer.get("Code")
+    if not code:
+        return _NO_S3_SERVER
     return _BY_CODE.get(code) or (f"the store answered {code}: {answer.get('Message', 'no message')}", "failed")

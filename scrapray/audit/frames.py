@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrapray.config import AuditConfig
-from scrapray.errors import FrameError
+from scrapray.errors import FrameError, ModelError
 from scrapray.imagery.bed import bed_mask, touches
 from scrapray.imagery.components import Component, find_components, inside_bed, peak_score
 from scrapray.imagery.decode import decode_frame
 from scrapray.imagery.masks import encode_mask
-from scrapray.imagery.quality import judge_quality, measure_quality
+from scrapray.imagery.quality import hidden_frac, judge_quality, measure_quality
 from scrapray.imagery.tiling import Mosaic, boxes_around, last_word, pad_to_grid, suspicious, tile_boxes
 from scrapray.schema import RESULTS
 
@@ -216,13 +216,22 @@ class FrameSegmenter:
         return boxes_N4[touches(boxes_N4, sight.bed_HW)]
 
     def _score(self, tiles: Sequence[_Tile], side_px: int) -> Iterator[_Sight]:
-        """Score tiles and yield the frames that have none left of this side."""
+        """Score tiles and yield the frames that have none left of this side.
+
+        Raises:
+            ModelError: A score is not finite; without this, the frame would be one in which nothing was found.
+        """
         # Always full: a batch of another size can differ in the last bit of its scores, and then the rows of a resumed
         # run, whose frames come together otherwise, would not equal those of an uninterrupted one.
         batch_NHW3 = np.zeros((self._segment.tiles_per_batch, side_px, side_px, 3), dtype=np.uint8)
         for tile_HW3, (sight, (x0, y0, x1, y1)) in zip(batch_NHW3, tiles, strict=False):
             tile_HW3[:] = sight.pixels_HW3[y0:y1, x0:x1]
         scores_NKhw = self._score_tiles(batch_NHW3)[: len(tiles)]
+        if not np.isfinite(scores_NKhw).all():
+            raise ModelError(
+                f"the model gives frame {tiles[0][0].source.frame_id} scores that are NaN or infinite; set [segment] "
+                'precision = "fp32", or give another model'
+            )
         stride_px = self._segment.map_stride_px
         for (sight, (x0, y0, _, _)), scores_Khw in zip(tiles, scores_NKhw, strict=True):
             sight.mosaics[-1].add(scores_Khw, x0 // stride_px, y0 // stride_px)
@@ -238,7 +247,8 @@ class FrameSegmenter:
         # Components never overlap, so their areas add up to that of their union.
         contaminated_area_px = sum(component.area_px for component in found)
         # What was found was seen, be it as black as a cable or as bright as a glint on a can.
-        seen_area_px = max(sight.row["seen_area_px"], contaminated_area_px)
+        seen_area_px = sight.row["seen_area_px"] + self._hidden_area_px(sight, found)
+        seen_area_px = min(max(seen_area_px, contaminated_area_px), sight.row["bed_area_px"])  # it is an estimate
         sight.row |= {
             "contaminated_area_px": contaminated_area_px,
             "seen_area_px": seen_area_px,
@@ -247,6 +257,17 @@ class FrameSegmenter:
             "classes": [self._class_area(k, peaks_K[k], found) for k in range(len(peaks_K))],
             "detections": [self._detection(component, sight.bed_HW.shape, seen_area_px) for component in found],
         }
+
+    def _hidden_area_px(self, sight: _Sight, found: Sequence[Component]) -> int:
+        """Pixels of what was found that are black or blown out, and so not among the seen ones."""
+        if not found:
+            return 0
+        found_HW = np.zeros_like(sight.bed_HW)
+        for component in found:
+            x0, y0, x1, y1 = component.bbox_xyxy
+            found_HW[y0:y1, x0:x1] |= component.mask
+        height, width = found_HW.shape  # without what the grid has padded
+        return round(hidden_frac(sight.pixels_HW3[:height, :width], found_HW) * np.count_nonzero(found_HW))
 
     def _class_area(self, class_index: int, peak: float, found: Sequence[Component]) -> Row:
         of_class = [component for component in found if component.class_index == class_index]

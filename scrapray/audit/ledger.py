@@ -7,9 +7,9 @@ from threading import Event, Thread
 from time import monotonic
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from scrapray.errors import StorageError
+from scrapray.audit.retries import DONE, read_work
+from scrapray.errors import SchemaError, StorageError
 from scrapray.storage import Storage
 
 Progress = Callable[[int, int], None]
@@ -36,13 +36,14 @@ class Ledger:
         """How many are done by now.
 
         Raises:
+            SchemaError: A file of the checkpoint is damaged.
             StorageError: The checkpoint cannot be read.
         """
         committed = [uri for uri in self._storage.list_names(self._uri) if _is_committed(uri)]
         new = [uri for uri in committed if uri not in self._read]
         with ThreadPoolExecutor(_NUM_READERS) as pool:
-            for uri, data in zip(new, pool.map(self._storage.read_bytes, new), strict=True):
-                self._left.difference_update(pq.read_table(pa.BufferReader(data))["frame_id"].to_pylist())
+            for uri, done in zip(new, pool.map(lambda uri: read_work(uri, DONE, self._storage), new), strict=True):
+                self._left.difference_update(done["frame_id"].to_pylist())
                 self._read.add(uri)
         return self.num_total - len(self._left)
 
@@ -62,7 +63,7 @@ class Ledger:
         pause_s = 0.0
         while not stop.wait(pause_s):
             started_s = monotonic()
-            with suppress(StorageError):  # the run meets it too, and says so
+            with suppress(SchemaError, StorageError):  # the run meets it too, and says so
                 progress(self.num_done(), self.num_total)
             # A slow store with many files is not asked all the time.
             pause_s = max(_PAUSE_S, 10 * (monotonic() - started_s))

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scrapray import lake, schema
-from scrapray.audit.retries import open_results, parquet_files
+from scrapray.audit.retries import parquet_files, read_files
 from scrapray.errors import SchemaError
 from scrapray.statistics.loads import Reading, judge_loads, load_row, truck_rows
 from scrapray.statistics.repeats import Look, find_repeats
@@ -143,7 +143,8 @@ def publish(
         What a person wants to know of it.
 
     Raises:
-        SchemaError: A frame has no result or two; nothing of its date and site is published.
+        SchemaError: A frame has no result or two, or a file of results is damaged; nothing of its date and site is
+            published.
         StorageError: Storage failed; no date and site is half published.
     """
     total = Published()
@@ -165,12 +166,19 @@ def nights_of(manifest: pa.Table) -> list[Night]:
 
 
 def read_results(results_uri: str, frame_ids: pa.ChunkedArray, storage: Storage) -> pa.Table:
-    """The results of some frames, in any order; frames without a result are left out."""
-    uris = parquet_files(results_uri, storage)
-    if not uris:
-        return schema.RESULTS.empty_table()
-    stored = open_results(uris, storage)
-    return stored.to_table(filter=pc.field("frame_id").isin(frame_ids.combine_chunks()))
+    """The results of some frames, in any order; frames without a result are left out.
+
+    Raises:
+        SchemaError: A file of results is damaged.
+        StorageError: One cannot be read.
+    """
+    wanted = set(frame_ids.to_pylist())
+
+    def keep(rows: pa.Table) -> pa.Table:
+        return rows.filter(pa.array([frame_id in wanted for frame_id in rows["frame_id"].to_pylist()], pa.bool_()))
+
+    found = read_files(parquet_files(results_uri, storage), keep, storage)
+    return pa.concat_tables([schema.RESULTS.empty_table(), *found])
 
 
 def _aligned(manifest: pa.Table, results: pa.Table) -> pa.Table:

@@ -3,18 +3,22 @@
 Shape of the folders: see ``pipeline``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 import pyarrow.parquet as pq
 
+from scrapray.errors import SchemaError
+from scrapray.lake import read_table
 from scrapray.schema import RESULTS
 from scrapray.storage import Storage
 
+DONE = pa.schema([pa.field("frame_id", pa.string(), nullable=False)])
+"""What Ray's checkpoint holds: the frames whose rows are written."""
+_DECISIVE = ["frame_id", "camera_id", "reject_stage"]
 _NUM_FILES_AT_ONCE = 16
 _PENDING = ".pending.parquet"
 """How Ray calls the checkpoint of a write that has begun; what is written bears the name that stands before it."""
@@ -56,19 +60,18 @@ def forget_outdated(results_uri: str, checkpoint_uri: str, todo: pa.Table, stora
         Number of these frames.
 
     Raises:
+        SchemaError: A file there is damaged.
         StorageError: The work folder cannot be read or written.
     """
     uris = parquet_files(results_uri, storage)
-    if not uris:
-        return 0
-    stored = open_results(uris, storage).to_table(["frame_id", "camera_id", "reject_stage", "__filename"])
+    found = read_files(uris, lambda rows: rows.select(_DECISIVE), storage)
+    stored = pa.concat_tables([RESULTS.empty_table().select(_DECISIVE), *found])
     again = stored.filter(pc.or_(_equal(stored["reject_stage"], "download"), _of_another_camera(stored, todo)))
     if again.num_rows:
         drop = partial(_drop_rows, frame_ids=again["frame_id"].combine_chunks(), storage=storage)
         with ThreadPoolExecutor(_NUM_FILES_AT_ONCE) as pool:
-            list(pool.map(drop, parquet_files(checkpoint_uri, storage)))
-            places = set(again["__filename"].to_pylist())
-            list(pool.map(drop, [uri for uri in uris if storage.arrow(uri)[1] in places]))
+            list(pool.map(partial(drop, columns=DONE), parquet_files(checkpoint_uri, storage)))
+            list(pool.map(partial(drop, columns=RESULTS), uris))
     return len(again)
 
 
@@ -103,11 +106,33 @@ def _equal(left: pa.ChunkedArray, right: pa.ChunkedArray | str) -> pa.ChunkedArr
     return pc.fill_null(pc.equal(left, right), False)
 
 
-def open_results(uris: Sequence[str], storage: Storage) -> pa.dataset.Dataset:
-    """Files of results as one table that is not read yet; one file at least."""
-    filesystem, _ = storage.arrow(uris[0])
-    paths = [storage.arrow(uri)[1] for uri in uris]
-    return pa.dataset.dataset(paths, schema=RESULTS, format="parquet", filesystem=filesystem)
+def read_files(uris: Sequence[str], keep: Callable[[pa.Table], pa.Table], storage: Storage) -> list[pa.Table]:
+    """Read files of results, some at once.
+
+    Args:
+        uris: The files.
+        keep: What is kept of each of them, so that memory need not hold them all.
+        storage: Opens them.
+
+    Raises:
+        SchemaError: One is damaged.
+        StorageError: One cannot be read.
+    """
+    with ThreadPoolExecutor(_NUM_FILES_AT_ONCE) as pool:
+        return list(pool.map(lambda uri: keep(read_work(uri, RESULTS, storage)), uris))
+
+
+def read_work(uri: str, columns: pa.Schema, storage: Storage) -> pa.Table:
+    """Read one file of the work folder.
+
+    Raises:
+        SchemaError: It is damaged.
+        StorageError: It cannot be read.
+    """
+    try:
+        return read_table(uri, columns, storage)
+    except SchemaError as error:
+        raise SchemaError(f"{error}; delete the folder of unfinished work and run again") from error
 
 
 def parquet_files(uri: str, storage: Storage) -> list[str]:
@@ -119,9 +144,9 @@ def _name(uri: str) -> str:
     return uri.rpartition("/")[2]
 
 
-def _drop_rows(uri: str, frame_ids: pa.Array, storage: Storage) -> None:
+def _drop_rows(uri: str, columns: pa.Schema, frame_ids: pa.Array, storage: Storage) -> None:
     """Write a file again without some frames; one that holds no others is removed."""
-    table = pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
+    table = read_work(uri, columns, storage)
     kept = table.filter(pc.invert(pc.is_in(table["frame_id"], frame_ids)))
     if kept.num_rows == 0:
         storage.delete(uri)

@@ -46,20 +46,24 @@ class FrameQuality:
 
 def measure_quality(frame_HW3: NDArray[np.uint8], bed_HW: NDArray[np.bool_]) -> FrameQuality:
     """Measure a frame (uint8 RGB) inside the bed, which holds at least one pixel."""
-    scale = min(1.0, _LONG_SIDE_PX / max(bed_HW.shape))
-    around_bed = around(bed_HW)
-    colors_hw3 = _scaled(frame_HW3[around_bed], scale)
-    inside_hw = _scaled(bed_HW[around_bed].astype(np.uint8) * 255, scale)
+    colors_hw3, inside_hw = _small_copy(frame_HW3, bed_HW)
     grey_hw = _grey(colors_hw3)
-    levels_256 = cv2.calcHist([grey_hw], [0], inside_hw, [256], [0, 256]).ravel() / np.count_nonzero(inside_hw)
+    levels_256 = _levels(grey_hw, inside_hw)
     return FrameQuality(
         sharpness=_sharpness(grey_hw, inside_hw),
         brightness=float(levels_256 @ np.arange(256)) / 255,
         dark_frac=float(levels_256[:_DARK].sum()),
         bright_frac=float(levels_256[_BRIGHT:].sum()),
         color_cast=_color_cast(_scaled(colors_hw3, 1 / 8), _scaled(inside_hw, 1 / 8)),
-        thumbnail=_thumbnail(frame_HW3[around_bed]),
+        thumbnail=_thumbnail(frame_HW3[around(bed_HW)]),
     )
+
+
+def hidden_frac(frame_HW3: NDArray[np.uint8], inside_HW: NDArray[np.bool_]) -> float:
+    """Share of some pixels, one at least, that are black or blown out, measured as ``measure_quality`` does."""
+    colors_hw3, inside_hw = _small_copy(frame_HW3, inside_HW)
+    levels_256 = _levels(_grey(colors_hw3), inside_hw)
+    return float(levels_256[:_DARK].sum() + levels_256[_BRIGHT:].sum())
 
 
 def judge_quality(
@@ -83,6 +87,21 @@ def judge_quality(
         "blurred": quality.sharpness < min_sharpness,
     }
     return next((reason for reason, broken in breaks.items() if broken), None)
+
+
+def _small_copy(
+    frame_HW3: NDArray[np.uint8], inside_HW: NDArray[np.bool_]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Colours around what is inside, and a mask of it, at the size at which frames are measured."""
+    scale = min(1.0, _LONG_SIDE_PX / max(inside_HW.shape))
+    box = around(inside_HW)
+    return _scaled(frame_HW3[box], scale), _scaled(inside_HW[box].astype(np.uint8) * 255, scale)
+
+
+def _levels(grey_hw: NDArray[np.uint8], inside_hw: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Share of the pixels inside that have each grey level."""
+    counts_256 = cv2.calcHist([grey_hw], [0], inside_hw, [256], [0, 256]).ravel()
+    return np.asarray(counts_256 / np.count_nonzero(inside_hw), dtype=np.float32)
 
 
 def _scaled(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:

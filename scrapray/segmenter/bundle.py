@@ -270,8 +270,8 @@ def load_bundle(folder: Path, expected_classes: Sequence[str] | None = None) -> 
         expected_classes: Names that it must have, in this order.
 
     Raises:
-        ModelError: Card or weights are missing, damaged, do not belong together or are of another version, or the
-            classes are not those expected.
+        ModelError: Card or weights are missing, damaged, not finite, do not belong together or are of another version,
+            or the classes are not those expected.
     """
     card = read_card(folder)
     if expected_classes is not None and tuple(expected_classes) != card.class_names:
@@ -363,9 +363,15 @@ def _check_weights(folder: Path, card: BundleCard) -> Path:
 
 
 def _read_weights(folder: Path, card: BundleCard) -> dict[str, torch.Tensor]:
-    """The weights as fp32, if they are those of the card."""
+    """The weights as fp32, if they are those of the card and finite."""
     path = _check_weights(folder, card)
     try:
-        return {name: value.float() for name, value in load_file(path).items()}
+        weights = {name: value.float() for name, value in load_file(path).items()}
     except SafetensorError as error:
         raise ModelError(f"{path}: not readable as safetensors: {error}; export the bundle again") from error
+    for name, value in weights.items():
+        if not value.isfinite().all():
+            raise ModelError(
+                f"{path}: {name} holds NaN or infinity; export the bundle again, in fp32 or from an earlier checkpoint"
+            )
+    return weights

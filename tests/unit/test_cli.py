@@ -93,6 +93,14 @@ def test_a_wrong_argument_is_exit_code_2() -> None:
     assert CliRunner().invoke(cli.app, ["draw", "somewhere", "--loads", "0"]).exit_code == 2
 
 
+@pytest.mark.parametrize("command", ["index a b", "audit a b --model demo"])
+@pytest.mark.parametrize("date", ["0001-01-01", "9999-12-31"])
+def test_a_date_at_the_end_of_time_is_refused(command: str, date: str) -> None:
+    answer = CliRunner().invoke(cli.app, [*command.split(), "--config", "audit.toml", "--date", date])
+    assert answer.exit_code == 2
+    assert f"{date} is no night of an archive" in answer.stderr
+
+
 def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -194,6 +202,15 @@ def test_the_table_of_loads_fits_a_small_terminal() -> None:
     assert "…" not in table
 
 
+def test_a_log_gets_every_column_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    motor = {"class_name": "motor", "severity": 2, "count": 1, "max_score": 0.9}
+    row = _load(load_id="north-camera-20261120T063500+0100")
+    screen.print_summary(_summary(row | {"classes": [*row["classes"], motor]}))
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "T-0003" in line)
+    for words in (row["load_id"], "5 of 6", "0.071%", "2 spray can, 1 motor, cable (1 frame)", "highest severity"):
+        assert words in line
+
+
 def test_a_long_night_shows_the_worst_loads_and_counts_the_rest() -> None:
     text = _shown(_summary(*(_load(load_id=f"load-{number}") for number in range(50))))
     assert "load-29" in text
@@ -205,7 +222,7 @@ def test_a_night_that_was_done_before_says_so() -> None:
     assert "what can be read was done by an earlier run" in _shown(_summary(num_computed=0, segment_s=0.0))
 
 
-@pytest.mark.parametrize("folder", ["lake", "the yard's lake", 'a "$HOME" lake'])
+@pytest.mark.parametrize("folder", ["lake", "the yard's lake", 'a "$HOME" lake', "[lake] *?"])
 def test_the_printed_query_answers(folder: str, tmp_path: Path) -> None:
     tmp_path = tmp_path / folder
     columns = ["load_id", "verdict", "verdict_reason", "truck_id", "contamination_frac"]

@@ -1,6 +1,12 @@
-import pytest
+from pathlib import Path
 
-from scrapray.cluster import without_room
+import pytest
+from aiohttp import ClientPayloadError
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from scrapray.cluster import own_errors, without_room
+from scrapray.errors import StorageError
+from scrapray.storage import Storage
 
 GPU_NODE, CPU_NODE = {"GPU": 1.0, "CPU": 2.0, "memory": 1e9}, {"CPU": 32.0}
 
@@ -23,3 +29,26 @@ def test_every_bundle_needs_a_node_of_its_own_that_has_room(
 ) -> None:
     """A cluster may have enough in all, and yet no node with enough for one worker."""
     assert len(without_room(bundles, nodes)) == num_homeless
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (EndpointConnectionError(endpoint_url="http://inner-host:9000/lake/_work"), "unreachable"),
+        (ClientPayloadError("http://inner-host:9000 broke off"), "unreachable"),
+        (ClientError({"Error": {"Code": "AccessDenied", "Message": "by inner-host"}}, "PutObject"), "forbidden"),
+    ],
+)
+def test_what_a_store_did_to_a_worker_is_told_in_our_words_even_when_it_is_back(
+    error: Exception, reason: str, tmp_path: Path
+) -> None:
+    expected = pytest.raises(StorageError, match=f"cannot read or write {tmp_path}: the ")
+    with expected as caught, own_errors(str(tmp_path), Storage()):
+        raise RuntimeError("a task failed") from error
+    assert caught.value.reason == reason
+    assert "inner-host" not in str(caught.value)
+
+
+def test_an_error_of_no_store_stays_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), own_errors(str(tmp_path), Storage()):
+        raise ZeroDivisionError

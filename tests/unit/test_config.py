@@ -123,6 +123,7 @@ def test_an_unknown_key_is_refused_by_its_name(text, key, tmp_path):
         ("[segment]\nseverities = { motor = 4 }", "[segment] severities.motor is 4, must be 1 to 3"),
         ("[resources]\nactors = 0", "[resources] actors is 0, must be 1 or more"),
         ("[resources]\ngpus_per_actor = 1.5", "[resources] gpus_per_actor is 1.5, must be a share below 1 or a whole"),
+        ("[resources]\ngpus_per_actor = -1", "[resources] gpus_per_actor is -1.0, must be a share below 1 or a whole"),
         ("[resources]\ngpus_per_actor = inf", "[resources] gpus_per_actor is inf, must be a share below 1 or a whole"),
         ("[archive]\nsuffixes = []", "[archive] suffixes are [], must be endings of keys in lower case"),
         ("[archive]\nsuffixes = ['.JPG']", "[archive] suffixes are ['.JPG'], must be endings of keys in lower case"),
@@ -146,6 +147,32 @@ def test_a_secret_in_the_endpoint_is_refused_and_not_repeated(tmp_path):
     message = refusal(tmp_path, "[storage]\nendpoint_url = 'https://key:verysecret@s3.example.com'")
     assert "give keys through the AWS environment" in message
     assert "verysecret" not in message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://object_store:8333",
+        "http://object store:8333",
+        "http://store:99999",
+        "http://store:secret",
+        "http://[store",
+        "http://",
+        "ftp://store",
+    ],
+)
+def test_an_endpoint_that_cannot_be_one_is_refused_and_not_repeated(url, tmp_path):
+    message = refusal(tmp_path, f"[storage]\nendpoint_url = '{url}'")
+    assert "[storage] endpoint_url must be a URL such as https://s3.example.com:9000" in message
+    assert "botocore refuses an underscore" in message
+    assert url not in message and "secret" not in message
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8333", "https://s3.example.com/", "HTTP://[::1]:9000/a_b/", "http://h"]
+)
+def test_an_endpoint_may_be_a_name_or_a_number(url):
+    assert StorageConfig(endpoint_url=url).endpoint_url == url
 
 
 def test_several_faults_are_told_at_once(tmp_path):

@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 import pyarrow.fs
 import pytest
@@ -15,7 +16,7 @@ from scrapray import storage as storage_module
 from scrapray.config import StorageConfig
 from scrapray.errors import StorageError
 from scrapray.storage import Storage, absolute, common_folder, join
-from tests.fixtures.services import ADMIN, acting_as
+from tests.fixtures.services import ADMIN, acting_as, web_server
 
 ODD_KEYS = ["a b=c/ü.jpg", "100%/x%20y.jpg", "*[1]?.jpg", "日本/ピ.png", "plus+and&.jpg"]
 
@@ -53,6 +54,17 @@ def test_a_relative_path_becomes_one_that_holds_everywhere(tmp_path, monkeypatch
 def test_another_scheme_is_refused_with_what_can_be_given(storage):
     with pytest.raises(StorageError, match=r"give s3://bucket/key, file:///path or a plain path"):
         storage.read_bytes("gs://bucket/key")
+
+
+def test_a_name_and_a_password_in_a_uri_are_not_repeated(storage):
+    with pytest.raises(StorageError, match=r"cannot use https://host/x: give s3") as caught:
+        storage.read_bytes("https://user:secr@et@host/x")
+    assert "secr" not in str(caught.value) and "user" not in str(caught.value)
+
+
+def test_a_path_that_no_file_can_have_is_one_line(storage):
+    with pytest.raises(StorageError, match=r"cannot read .*: ValueError: embedded null byte"):
+        storage.read_bytes("/tmp/a\0b")
 
 
 def test_a_folder_lists_in_the_order_of_s3_which_is_the_byte_order_of_keys(storage, tmp_path):
@@ -253,6 +265,40 @@ def test_a_body_that_breaks_off_again_and_again_is_an_error():
     with acting_as(ADMIN), breaking_server(num_breaks=9) as url, pytest.raises(StorageError) as caught:
         Storage(StorageConfig(endpoint_url=url)).read_bytes("s3://bucket/key")
     assert caught.value.reason == "unreachable"
+
+
+def test_a_key_is_read_literally_in_one_request_each():
+    asked = []
+
+    def answer(path):
+        asked.append(unquote(path))
+        return 200, b"x"
+
+    keys = [*ODD_KEYS, "x?versionId=1.jpg", "/a//b.jpg", "./a/../b.jpg", "tail "]
+    with acting_as(ADMIN), web_server(answer) as url:
+        storage = Storage(StorageConfig(endpoint_url=url))
+        for key in keys:
+            assert storage.read_bytes(f"s3://bucket/{key}") == b"x"
+    assert asked == [f"/bucket/{key}" for key in keys]
+
+
+@pytest.mark.parametrize("kind", ["text/html", "application/xml"])
+@pytest.mark.parametrize("status", [200, 400, 403, 404])
+def test_a_server_that_is_no_s3_server_is_called_so(status, kind):
+    body = b"<!DOCTYPE html>Welcome<br>" if kind == "text/html" else b"<html>Welcome</html>"
+    with acting_as(ADMIN), web_server(lambda path: (status, body), kind) as url:
+        storage = Storage(StorageConfig(endpoint_url=url, max_attempts=1))
+        with pytest.raises(StorageError, match=r"^cannot list s3://bucket/lake: what answers there is no S3 server;"):
+            storage.list_names("s3://bucket/lake")
+
+
+@pytest.mark.parametrize("url", ["http://inner_host:9000", "http://inner..host", "http://inner-host:99999"])
+def test_an_endpoint_that_botocore_refuses_is_one_line_and_not_printed(url, monkeypatch):
+    with acting_as(ADMIN):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        with pytest.raises(StorageError, match=r"check \[storage\] endpoint_url, or AWS_ENDPOINT_URL") as caught:
+            Storage().read_bytes("s3://bucket/key")
+    assert "inner" not in str(caught.value)
 
 
 @pytest.mark.parametrize("action", ["read", "write", "list"])

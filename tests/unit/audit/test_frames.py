@@ -13,6 +13,7 @@ from PIL import Image
 
 from scrapray.audit.frames import ArchivedFrame, Classes, FrameSegmenter, Row
 from scrapray.config import AuditConfig, CameraConfig, QualityConfig, SegmentConfig
+from scrapray.errors import ModelError
 from scrapray.imagery.masks import decode_mask
 from scrapray.schema import RESULTS
 
@@ -115,6 +116,21 @@ def test_what_is_found_counts_as_seen_even_where_it_is_black() -> None:
     assert row["dark_frac"] == pytest.approx(0.2)
     assert row["contaminated_area_px"] == row["seen_area_px"] == row["bed_area_px"]
     assert (row["coverage_frac"], row["detections"][0]["area_frac"]) == (1.0, 1.0)
+
+
+def test_of_black_and_blown_out_parts_only_what_was_found_counts_as_seen() -> None:
+    def black_is_cable(tiles_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+        n, side = len(tiles_NHW3), tiles_NHW3.shape[1] // STRIDE
+        is_black = tiles_NHW3.reshape(n, side, STRIDE, side, STRIDE, 3).max(axis=(2, 4, 5)) == 0
+        return np.stack([np.zeros_like(is_black), is_black], axis=1).astype(np.float32)
+
+    frame_HW3 = picture(160, 200)
+    frame_HW3[:40] = 0
+    frame_HW3[120:] = 255
+    (row,) = rows_of(segmenter(black_is_cable), [png(frame_HW3)])
+    assert row["contaminated_area_px"] == 40 * 200
+    assert row["seen_area_px"] == pytest.approx(120 * 200, rel=0.001)
+    assert row["coverage_frac"] == pytest.approx(0.75, rel=0.001)
 
 
 def test_a_class_without_a_detection_still_tells_its_peak() -> None:
@@ -373,6 +389,18 @@ def test_what_is_wrong_with_the_machine_is_raised(error: Exception) -> None:
 
     with pytest.raises(type(error)):
         row_of(png(picture()), score_tiles=fail)
+
+
+@pytest.mark.parametrize("tile_sides_px", [(TILE,), (TILE, 128)])
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_scores_that_are_not_finite_are_the_fault_of_the_model(score: float, tile_sides_px: tuple[int, ...]) -> None:
+    def gone_astray(tiles_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+        scores_NKhw = RedIsMotor()(tiles_NHW3)
+        scores_NKhw[0, 0, 0, 0] = score
+        return scores_NKhw
+
+    with pytest.raises(ModelError, match="frame f0 scores that are NaN or infinite"):
+        rows_of(segmenter(gone_astray, tile_sides_px), [png(picture())])
 
 
 def test_running_out_of_memory_while_decoding_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:

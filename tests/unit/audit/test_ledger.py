@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scrapray.audit.ledger import Ledger
-from scrapray.errors import StorageError
+from scrapray.errors import SchemaError, StorageError
 from scrapray.storage import Storage
 
 WANTED = pa.chunked_array([["a", "b", "c", "d"]])
@@ -36,6 +36,12 @@ def test_committed_frames_count_once_and_pending_ones_not_at_all(tmp_path: Path)
 def test_frames_of_other_nights_do_not_count(tmp_path: Path) -> None:
     commit(tmp_path, "1.parquet", "a", "x", "y", "z", "w", "v")
     assert Ledger(str(tmp_path), Storage(), WANTED).num_done() == 1
+
+
+def test_a_torn_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "1.parquet").write_bytes(b"")
+    with pytest.raises(SchemaError, match=r"1\.parquet is not readable as Parquet"):
+        Ledger(str(tmp_path), Storage(), WANTED).num_done()
 
 
 def test_each_file_is_read_once(tmp_path: Path) -> None:

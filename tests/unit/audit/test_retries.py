@@ -5,8 +5,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from scrapray.audit.retries import forget_outdated, forget_unfinished_writes
+from scrapray.errors import SchemaError, StorageError
 from scrapray.schema import RESULTS, WORK_LIST
 from scrapray.storage import Storage
+from tests.fixtures.services import KEPT_BACK, store_that_keeps_back
 
 
 def results(camera_id: str | None = None, **reasons: str | None) -> pa.Table:
@@ -102,3 +104,24 @@ def test_frames_that_are_of_another_camera_now_are_no_longer_done(tmp_path: Path
     assert forget(tmp_path, **now) == 3
     assert ids(tmp_path / "checkpoint") == ids(tmp_path / "results") == ["a", "e", "other"]
     assert forget(tmp_path, **now) == 0
+
+
+@pytest.mark.parametrize("folder", ["results", "checkpoint"])
+@pytest.mark.parametrize("num_bytes", [0, 100])
+def test_a_torn_file_is_named_with_what_to_do(folder: str, num_bytes: int, work: Path) -> None:
+    """A power cut may tear files that were whole for Ray."""
+    torn = work / folder / "1.parquet"
+    torn.write_bytes(torn.read_bytes()[:num_bytes])
+    message = rf"{folder}/1\.parquet is not readable as Parquet.*; delete the folder of unfinished work and run again"
+    with pytest.raises(SchemaError, match=message):
+        forget(work)
+
+
+@pytest.mark.parametrize(("status", "reason"), KEPT_BACK)
+def test_a_store_that_keeps_results_back_is_told_as_it_is(status: int, reason: str) -> None:
+    with (
+        store_that_keeps_back("work/results/0.parquet", status) as config,
+        pytest.raises(StorageError, match=r"cannot read s3://bucket/work/results/0\.parquet: ") as caught,
+    ):
+        forget_outdated("s3://bucket/work/results", "s3://bucket/work/done", WORK_LIST.empty_table(), Storage(config))
+    assert caught.value.reason == reason

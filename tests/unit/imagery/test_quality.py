@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from scrapray.config import QualityConfig
 from scrapray.imagery.decode import decode_frame
-from scrapray.imagery.quality import FrameQuality, judge_quality, measure_quality
+from scrapray.imagery.quality import FrameQuality, hidden_frac, judge_quality, measure_quality
 
 WHOLE_HW = np.ones((540, 960), np.bool_)
 NOT_OF_ONE_FRAME = ("max_pixels", "min_frozen_difference")
@@ -99,3 +99,13 @@ def test_real_frames_with_a_colour_fault_are_found_and_all_others_stay(shared: P
         reason = judged(frame_HW3, np.ones(frame_HW3.shape[:2], np.bool_))
         is_faulty = any(f"pick-{pick}_cam-Pr9Pos" in path.name for pick in faulty)
         assert reason == ("color_fault" if is_faulty else None), path.name
+
+
+def test_what_is_hidden_is_measured_as_in_the_whole_bed(scrap: NDArray[np.uint8]) -> None:
+    frame_HW3 = scrap.repeat(4, 0).repeat(4, 1)
+    frame_HW3[:300], frame_HW3[300:400] = 0, 255
+    some_HW = np.zeros(frame_HW3.shape[:2], np.bool_)
+    some_HW[200:600, 1000:1400] = True
+    assert hidden_frac(frame_HW3, some_HW) == pytest.approx(0.5, abs=0.01)
+    quality = measure_quality(frame_HW3, some_HW)
+    assert hidden_frac(frame_HW3, some_HW) == pytest.approx(quality.dark_frac + quality.bright_frac)

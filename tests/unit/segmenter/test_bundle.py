@@ -204,6 +204,13 @@ def test_weights_of_another_architecture_are_refused(copied: Path) -> None:
         load_bundle(copied)
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(number: float, copied: Path) -> None:
+    change_weights(copied, lambda state: state["visual.ln_post.weight"].view(-1)[:1].fill_(number))
+    with pytest.raises(ModelError, match=r"visual\.ln_post\.weight holds NaN or infinity; export the bundle again"):
+        load_bundle(copied)
+
+
 def test_a_weights_file_of_another_kind_is_refused_even_with_its_hash(copied: Path) -> None:
     path = copied / "weights.safetensors"
     path.write_bytes(b"not safetensors")
