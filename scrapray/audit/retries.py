@@ -83,14 +83,12 @@ def not_downloaded(results_uri: str, storage: Storage) -> list[str]:
         storage: Opens it.
 
     Raises:
-        StorageError: The results cannot be read.
+        SchemaError: A file of results is damaged.
+        StorageError: One cannot be read.
     """
     uris = parquet_files(results_uri, storage)
-    if not uris:
-        return []
-    failed = pc.field("reject_stage") == "download"
-    frame_ids: list[str] = open_results(uris, storage).to_table(["frame_id"], filter=failed)["frame_id"].to_pylist()
-    return frame_ids
+    found = read_files(uris, lambda rows: rows.filter(pc.field("reject_stage") == "download"), storage)
+    return [frame_id for rows in found for frame_id in rows["frame_id"].to_pylist()]
 
 
 def _of_another_camera(stored: pa.Table, todo: pa.Table) -> pa.ChunkedArray:
