@@ -68,14 +68,11 @@ class Phase:
         wide_share: Share of steps with wide tiles among the later ones.
         aimed_share: Share of tiles in the later steps that are cut around a contaminant, if the picture has one. Of
             close tiles few show one otherwise.
-        off_centre: How far what a tile is cut around, a contaminant or the middle of a mined window, may lie from the
-            middle of that tile, in sides; with 0.5 anywhere in it, with less as in the second look of an audit.
         mine_after_steps: After each of these steps, windows of whole frames on which the segmenter is wrong join the
             phase, see ``mining``; 0 is before its first step.
         num_mined: Windows that join each time.
         num_false_alarms: Of them, those around false alarms, per frame.
         mined_share: Share of these windows from then on.
-        mines_first_look: Mine where wide tiles alone are wrong, as the first look of an audit sees frames.
     """
 
     fit: FitConfig
@@ -85,12 +82,10 @@ class Phase:
     wide_only_steps: int = 0
     wide_share: float = 0.25
     aimed_share: float = 0.5
-    off_centre: float = 0.5
     mine_after_steps: tuple[int, ...] = ()
     num_mined: int = 1_024
     num_false_alarms: int = 12
     mined_share: float = 0.4
-    mines_first_look: bool = False
 
     def __post_init__(self) -> None:
         last = self.fit.max_steps
@@ -102,8 +97,6 @@ class Phase:
             raise ConfigurationError(f"mine_after_steps are {self.mine_after_steps}, must ascend, each below {last}")
         if not 0 < self.tile_px < self.wide_tile_px:
             raise ConfigurationError(f"tile_px is {self.tile_px}, must be less than wide_tile_px, {self.wide_tile_px}")
-        if not 0 < self.off_centre <= 0.5:
-            raise ConfigurationError(f"off_centre is {self.off_centre}, must be above 0 and at most 0.5")
 
     def as_dict(self) -> dict[str, Any]:
         """What decides the weights, as plain values for JSON."""
@@ -280,7 +273,7 @@ class _PhaseRun:
         phase, demo = self.phase, self.demo
         folder = self.folder / f"mined-{number}"
         if not (folder / "bundle" / CARD).exists():
-            knows_wide_only = phase.mine_after_steps[number - 1] < phase.wide_only_steps or phase.mines_first_look
+            knows_wide_only = phase.mine_after_steps[number - 1] < phase.wide_only_steps
             self._save(folder / "bundle", segmenter, folder.name, None if knows_wide_only else phase.tile_px)
         return keep_tiles(
             folder,
@@ -326,15 +319,13 @@ def varied_tiles(
     has_close_ones = first_step >= phase.wide_only_steps
     while True:
         side_px = phase.tile_px if has_close_ones and rng.random() >= phase.wide_share else phase.wide_tile_px
-        reach_px = round(phase.off_centre * side_px)
         for pool in rng.choice(len(pools), size=phase.fit.batch_size, p=shares):
             image_HW3, class_HW = next(pools[pool])
             if pool > 0:  # what was mined is in the middle
-                centre_px, half_px = len(class_HW) // 2, side_px // 2 + reach_px
-                middle = (slice(max(centre_px - half_px, 0), centre_px + half_px),) * 2
+                centre_px = len(class_HW) // 2
+                middle = (slice(max(centre_px - side_px, 0), centre_px + side_px),) * 2
                 image_HW3, class_HW = image_HW3[middle], class_HW[middle]
-            is_aimed = has_close_ones and rng.random() < phase.aimed_share
-            top, left = _place(rng, class_HW, side_px, reach_px if is_aimed else None)
+            top, left = _place(rng, class_HW, side_px, has_close_ones and rng.random() < phase.aimed_share)
             here = np.s_[top : top + side_px, left : left + side_px]
             turns = int(rng.integers(4))
             image_HW3, class_HW = (np.rot90(array[here], turns) for array in (image_HW3, class_HW))
@@ -347,18 +338,14 @@ def count_per_class(tiles: Iterable[TilePair]) -> list[int]:
     return tiles_per_class(np.stack([np.bincount(ids, minlength=1 + len(SCRAP_CONTAMINANTS)) for ids in seen]))
 
 
-def _place(
-    rng: np.random.Generator, class_HW: NDArray[np.uint8], side_px: int, reach_px: int | None
-) -> NDArray[np.int64]:
-    """Top and left of a tile: anywhere, or with any point of any contaminant, all of them equally often, at most so far
-    from its middle.
-    """
+def _place(rng: np.random.Generator, class_HW: NDArray[np.uint8], side_px: int, is_aimed: bool) -> NDArray[np.int64]:
+    """Top and left of a tile: anywhere, or around any point of any contaminant, all of them equally often."""
     last_2 = np.array(class_HW.shape) - side_px
-    if reach_px is None or not class_HW[::STRIDE_PX, ::STRIDE_PX].any():
+    if not is_aimed or not class_HW[::STRIDE_PX, ::STRIDE_PX].any():
         return rng.integers(last_2 + 1)
     labels_hw, number = ndimage.label(class_HW[::STRIDE_PX, ::STRIDE_PX], structure=EIGHT_CONNECTED)
     points_P2 = np.argwhere(labels_hw == rng.integers(number) + 1) * STRIDE_PX
-    top_left_2: NDArray[np.int64] = rng.choice(points_P2) - side_px // 2 + rng.integers(-reach_px, reach_px + 1, size=2)
+    top_left_2: NDArray[np.int64] = rng.choice(points_P2) - rng.integers(side_px, size=2)
     return top_left_2.clip(0, last_2)
 
 

@@ -1,7 +1,5 @@
 """How the demo bundle is made."""
 
-from dataclasses import replace
-
 from scrapray.segmenter.demo import DemoTraining, Phase
 from scrapray.segmenter.fit import FitConfig
 from scrapray.segmenter.losses import LossConfig
@@ -28,22 +26,6 @@ _FIRST = Phase(
     mine_after_steps=(8_600, 12_500, 15_500, 21_000),
 )
 
-# Then as the second look of an audit sees scrap: what wide tiles find suspicious in whole frames, in the middle of a
-# tile of its own.
-_SECOND_LOOK = replace(
-    _FIRST,
-    fit=replace(
-        _FIRST.fit, max_steps=6_000, optim=OptimConfig(lr_vision=6e-5, lr_prompt=1e-4, lr_msm=2e-4, warmup_steps=200)
-    ),
-    wide_only_steps=0,
-    off_centre=0.2,
-    mine_after_steps=(0,),
-    num_mined=4_096,
-    num_false_alarms=24,
-    mined_share=0.6,
-    mines_first_look=True,
-)
-
 DEMO_TRAINING = DemoTraining(
     segmenter=SegmenterConfig(
         stages=(3, 4, 5, 6),
@@ -52,7 +34,7 @@ DEMO_TRAINING = DemoTraining(
         msm_hidden=64,
         gaussian_sigma_px=2.0,
     ),
-    phases=(_FIRST, _SECOND_LOOK),
+    phases=(_FIRST,),
     drawn_px=512,
     num_training=3_584,
     test_px=512,

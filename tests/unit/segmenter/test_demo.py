@@ -97,31 +97,6 @@ def test_of_a_mined_picture_the_middle_is_shown(tmp_path: Path) -> None:
     assert all(next(stream)[0].any() for _ in range(100))
 
 
-@pytest.mark.parametrize("off_centre", [0.125, 0.5])
-def test_what_a_tile_is_cut_around_lies_as_near_to_its_middle_as_asked_for(tmp_path: Path, off_centre: float) -> None:
-    image_HW3, class_HW = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
-    image_HW3[32, 32] = 255
-    class_HW[32, 32] = 1
-    spot = keep_tiles(tmp_path / "spot", 4, 64, 0, lambda seed, side_px: itertools.repeat((image_HW3, class_HW)))
-    dot = keep_tiles(tmp_path / "dot", 4, 64, 0, lambda seed, side_px: itertools.repeat((image_HW3, 0 * class_HW)))
-    phase = replace(PHASE, tile_px=16, wide_share=0.0, aimed_share=1.0, mined_share=1.0, off_centre=off_centre)
-    for drawn, mined in ((spot, []), (dot, [dot])):
-        stream = varied_tiles(drawn, mined, phase, (0,))
-        places = [np.argwhere(next(stream)[0].max(2) > 50) for _ in range(200)]
-        off = np.abs(np.array([place[0] + 0.5 for place in places if len(place)]) / 16 - 0.5).max(axis=1)
-        assert off.max() <= off_centre + 1 / 16
-        assert off.max() >= off_centre - 1 / 16
-        assert len(off) == 200 or off_centre == 0.5, "at the edge a turn can lose it"
-
-
-def test_the_first_look_is_mined_with_wide_tiles_alone(tmp_path: Path, clip_dir: Path) -> None:
-    phase = replace(PHASE, mine_after_steps=(0,), num_mined=8, num_false_alarms=2, mines_first_look=True)
-    demo = replace(DEMO, phases=(phase,), drawn_px=96, test_px=64, workers=1)
-    train_demo_bundle(clip_dir, tmp_path / "run", tmp_path / "demo", demo, squares, frames_of_squares)
-    mined_with = load_bundle(tmp_path / "run" / "phase-1" / "mined-1" / "bundle").card
-    assert (mined_with.tile_sides_px, load_bundle(tmp_path / "demo").card.tile_sides_px) == ((64,), (48, 64))
-
-
 def test_mined_pictures_are_met_as_often_as_asked_for(tmp_path: Path) -> None:
     grey = keep_tiles(tmp_path, 4, 64, 0, lambda seed, side_px: itertools.repeat(GREY))
     stream = varied_tiles(some_tiles(tmp_path), [grey, grey], PHASE, (0,))
@@ -189,7 +164,6 @@ def test_a_phase_whose_bundle_is_there_is_done(tmp_path: Path, clip_dir: Path) -
         ({"wide_only_steps": 4}, "wide_only_steps is 4, must be 0 to max_steps, 3"),
         ({"mine_after_steps": (3,)}, r"mine_after_steps are \(3,\), must ascend, each below 3"),
         ({"mine_after_steps": (2, 1)}, "must ascend"),
-        ({"off_centre": 0.6}, "off_centre is 0.6, must be above 0 and at most 0.5"),
         ({"tile_px": 64}, "tile_px is 64, must be less than wide_tile_px, 64"),
     ],
 )
