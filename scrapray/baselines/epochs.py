@@ -1,0 +1,127 @@
+"""Training of a baseline: epochs over shuffled tiles in one process, which can be cut between any two of them."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from scrapray.errors import DivergedError, ModelError
+from scrapray.segmenter.fit import TilePair
+from scrapray.segmenter.whole_files import whole_file
+
+Watch = Callable[[int, int, float], None]
+"""Takes steps done, steps in all and the last loss."""
+
+
+class Learner(Protocol):
+    """A baseline that is trained."""
+
+    @property
+    def learned(self) -> nn.Module:
+        """All that training changes."""
+
+    def loss(self, pairs: Sequence[TilePair]) -> Tensor:
+        """What a step minimises, for tiles (H, W, 3) and their class ids (H, W)."""
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Of what is learned."""
+
+
+class Tiles(Protocol):
+    """Tiles by their places."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """How long a baseline is trained.
+
+    Attributes:
+        epochs: Times that each tile is shown.
+        batch_size: Tiles of a step.
+        seed: Of their order, and of all else that is random.
+        warmup_steps: Over which the learning rate rises.
+    """
+
+    epochs: int
+    batch_size: int
+    seed: int
+    warmup_steps: int = 0
+
+
+def default_device() -> str:
+    """A GPU if this machine has one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def run_epochs(
+    learner: Learner,
+    tiles: Tiles,
+    schedule: Schedule,
+    checkpoint: Path,
+    watch: Watch = lambda done, total, loss: None,
+) -> None:
+    """Take all steps, from the last epoch that a checkpoint holds; the learner is left in evaluation mode.
+
+    Args:
+        learner: What is trained.
+        tiles: What it is shown.
+        schedule: How long.
+        checkpoint: File written after each epoch; a training that was cut goes on from there.
+        watch: Called after each step.
+
+    Raises:
+        DivergedError: A loss is no finite number.
+        ModelError: The checkpoint is of another training.
+    """
+    optimizer = learner.optimizer()
+    rates = [group["lr"] for group in optimizer.param_groups]
+    per_epoch = math.ceil(len(tiles) / schedule.batch_size)
+    learner.learned.train()
+    with torch.random.fork_rng(devices=[]):
+        for epoch in range(_resume(checkpoint, learner.learned, optimizer), schedule.epochs):
+            torch.manual_seed(schedule.seed + epoch)
+            order = np.random.default_rng((schedule.seed, epoch)).permutation(len(tiles)).tolist()
+            for number in range(per_epoch):
+                places = order[number * schedule.batch_size : (number + 1) * schedule.batch_size]
+                step = epoch * per_epoch + number + 1
+                for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate * min(1.0, step / max(schedule.warmup_steps, 1))
+                loss = _take_step(learner, optimizer, [tiles[place] for place in places])
+                if not math.isfinite(loss):
+                    raise DivergedError(f"training diverged in step {step}: loss {loss}; lower the learning rate")
+                watch(step, per_epoch * schedule.epochs, loss)
+            with whole_file(checkpoint) as part:
+                state = {"learned": learner.learned.state_dict(), "optimizer": optimizer.state_dict()}
+                torch.save({"epochs": epoch + 1, **state}, part)
+    learner.learned.eval()
+
+
+def _take_step(learner: Learner, optimizer: torch.optim.Optimizer, pairs: Sequence[TilePair]) -> float:
+    optimizer.zero_grad(set_to_none=True)
+    loss = learner.loss(pairs)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss.item()
+
+
+def _resume(checkpoint: Path, learned: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Epochs that are done."""
+    if not checkpoint.exists():
+        return 0
+    try:
+        saved = torch.load(checkpoint, weights_only=True)
+        learned.load_state_dict(saved["learned"])
+        optimizer.load_state_dict(saved["optimizer"])
+        return int(saved["epochs"])
+    except Exception as error:  # pickle, zip and torch faults all mean that it is not a checkpoint of this training
+        raise ModelError(f"{checkpoint} is no checkpoint of this training; remove it to begin anew") from error
