@@ -68,10 +68,14 @@ def forget_outdated(results_uri: str, checkpoint_uri: str, todo: pa.Table, stora
     stored = pa.concat_tables([RESULTS.empty_table().select(_DECISIVE), *found])
     again = stored.filter(pc.or_(_equal(stored["reject_stage"], "download"), _of_another_camera(stored, todo)))
     if again.num_rows:
-        drop = partial(_drop_rows, frame_ids=again["frame_id"].combine_chunks(), storage=storage)
+        frame_ids = again["frame_id"].combine_chunks()
+        drop = partial(_drop_rows, frame_ids=frame_ids, storage=storage)
+        holding = [
+            uri for uri, rows in zip(uris, found, strict=True) if pc.any(pc.is_in(rows["frame_id"], frame_ids)).as_py()
+        ]
         with ThreadPoolExecutor(_NUM_FILES_AT_ONCE) as pool:
             list(pool.map(partial(drop, columns=DONE), parquet_files(checkpoint_uri, storage)))
-            list(pool.map(partial(drop, columns=RESULTS), uris))
+            list(pool.map(partial(drop, columns=RESULTS), holding))
     return len(again)
 
 

@@ -8,7 +8,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from scrapray.errors import DivergedError, ModelError
@@ -38,7 +37,7 @@ class Tiles(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, place: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]: ...
+    def __getitem__(self, place: int) -> TilePair: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +55,6 @@ class Schedule:
     batch_size: int
     seed: int
     warmup_steps: int = 0
-
-
-def default_device() -> str:
-    """A GPU if this machine has one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def run_epochs(

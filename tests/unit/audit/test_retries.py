@@ -125,8 +125,10 @@ def test_a_torn_file_is_named_with_what_to_do(folder: str, num_bytes: int, work:
 @pytest.mark.parametrize(("status", "reason"), KEPT_BACK)
 def test_a_store_that_keeps_results_back_is_told_as_it_is(status: int, reason: str) -> None:
     with (
-        store_that_keeps_back("work/results/0.parquet", status) as config,
-        pytest.raises(StorageError, match=r"cannot read s3://bucket/work/results/0\.parquet: ") as caught,
+        store_that_keeps_back("unfinished/results/0.parquet", status) as config,
+        pytest.raises(StorageError, match=r"cannot read s3://bucket/unfinished/results/0\.parquet: ") as caught,
     ):
-        forget_outdated("s3://bucket/work/results", "s3://bucket/work/done", WORK_LIST.empty_table(), Storage(config))
+        forget_outdated(
+            "s3://bucket/unfinished/results", "s3://bucket/unfinished/done", WORK_LIST.empty_table(), Storage(config)
+        )
     assert caught.value.reason == reason
