@@ -50,7 +50,7 @@ class Dataset:
         whole = sha256_of([self.uri, self.card.dataset_sha256, self.card.input_sha256])
         here = Path(tempfile.gettempdir()) / f"scrapray-tiles-{whole[:16]}"
         rows = self.manifest.filter(pc.equal(self.manifest["split"], name))
-        return SplitTiles(join(self.uri, "tiles"), rows, self.storage, cache or here)
+        return SplitTiles(join(self.uri, "tiles"), rows, len(self.card.class_names), self.storage, cache or here)
 
 
 def open_dataset(dataset_uri: str, storage: Storage) -> Dataset:
@@ -81,13 +81,16 @@ class SplitTiles:
         sha256: Stands for every pixel and class of these tiles.
     """
 
-    def __init__(self, tiles_uri: str, manifest: pa.Table, storage: Storage, cache: Path) -> None:
+    def __init__(
+        self, tiles_uri: str, manifest: pa.Table, num_contaminants: int, storage: Storage, cache: Path
+    ) -> None:
         self._tiles_uri = tiles_uri
         self._storage = storage
         self._cache = cache
         self._parts: list[str] = manifest["part"].to_pylist()
         self._rows: list[int] = manifest["row"].to_pylist()
-        self.class_px_NC: NDArray[np.int64] = np.array(manifest["class_px"].to_pylist(), dtype=np.int64)
+        counted = np.array(manifest["class_px"].to_pylist(), dtype=np.int64)
+        self.class_px_NC: NDArray[np.int64] = counted.reshape(len(manifest), 1 + num_contaminants)
         self.tile_ids: list[str] = manifest["tile_id"].to_pylist()
         self.frame_ids: list[str] = manifest["frame_id"].to_pylist()
         self.load_ids: list[str] = manifest["unit"].to_pylist()

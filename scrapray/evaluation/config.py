@@ -5,6 +5,9 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
+from scrapray.baselines.anomalyclip import AnomalyClipConfig
+from scrapray.baselines.maskrcnn import MaskRcnnConfig
+from scrapray.baselines.rasterise import Reduce
 from scrapray.baselines.winclip import WinClipConfig
 from scrapray.config import STRICT, StorageConfig, require
 from scrapray.training.config import StartConfig
@@ -62,8 +65,21 @@ class FrozenClipConfig(StartConfig):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorConfig:
+    """``[detector]``: how instances that a detector found become maps.
+
+    Attributes:
+        reduce: Where instances overlap: ``max``, the surest counts; ``noisy_or``, each finds what others miss.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    reduce: Reduce = "max"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateConfig:
-    """The whole file."""
+    """The whole file; ``[start]`` is the CLIP that AnomalyCLIP learns prompts for."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
@@ -72,3 +88,7 @@ class EvaluateConfig:
     bundle: BundleConfig = BundleConfig()
     clip: FrozenClipConfig = FrozenClipConfig()
     winclip: WinClipConfig = field(default_factory=WinClipConfig)
+    start: StartConfig = field(default_factory=StartConfig)
+    anomalyclip: AnomalyClipConfig = field(default_factory=AnomalyClipConfig)
+    maskrcnn: MaskRcnnConfig = field(default_factory=MaskRcnnConfig)
+    detector: DetectorConfig = DetectorConfig()

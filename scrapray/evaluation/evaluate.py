@@ -21,16 +21,17 @@ from numpy.typing import NDArray
 from scrapray import cluster
 from scrapray.audit.ledger import Progress
 from scrapray.audit.model import find_model
+from scrapray.baselines.trained import CARD
 from scrapray.datasets.read import Dataset, SplitTiles, open_dataset
 from scrapray.datasets.split import Split
 from scrapray.errors import ConfigurationError
 from scrapray.evaluation.config import EvaluateConfig, WorkersConfig
-from scrapray.evaluation.subjects import Subject, bundle_subject, winclip_subject
+from scrapray.evaluation.subjects import TRAINED, Subject, bundle_subject, trained_subject, winclip_subject
 from scrapray.segmenter.measure import ANY, STRIDE_PX
 from scrapray.statistics.bootstrap import DROPPED_BITS, intervals
 from scrapray.statistics.counts import ClassCounts
 from scrapray.statistics.metrics import ScoreHistogram
-from scrapray.storage import Storage
+from scrapray.storage import Storage, absolute, join
 
 _TILES_AT_ONCE = 16
 _OTHER_STAGES = 2
@@ -76,7 +77,8 @@ def evaluate_method(
     """Find a method and a dataset, and hold one against the other; see ``evaluate``.
 
     Args:
-        method: ``winclip``, ``winclip+``, or a model as ``find_model`` takes it.
+        method: ``winclip``, ``winclip+``, the folder of a baseline that was trained, or a model as
+            ``find_model`` takes it.
         dataset_uri: Of a finished dataset.
         split: Part of it.
         config: All settings.
@@ -87,6 +89,12 @@ def evaluate_method(
     if method in ("winclip", "winclip+"):
         references = dataset.split("train") if method == "winclip+" else None
         subject = winclip_subject(method, config.winclip, config.clip, references)
+    elif method in TRAINED:
+        raise ConfigurationError(
+            f"{method} is trained first: scrapray train-baseline {method} {dataset_uri} --out FOLDER"
+        )
+    elif not method.startswith("models:") and storage.exists(join(absolute(method), CARD)):
+        subject = trained_subject(absolute(method), storage, config.detector)
     else:
         subject = bundle_subject(find_model(method, storage), storage, autocast=config.bundle.autocast)
     return evaluate(subject, dataset, split=split, workers=config.workers, progress=progress)

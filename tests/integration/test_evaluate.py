@@ -1,5 +1,6 @@
 """A bundle measured on a dataset on a real local Ray, against scikit-learn on maps put side by side."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from scrapray.datasets.config import DatasetConfig, SplitConfig, TilesConfig
 from scrapray.datasets.prepare import prepare_dataset
 from scrapray.datasets.read import Dataset, open_dataset
 from scrapray.errors import ConfigurationError, ModelError
-from scrapray.evaluation.config import WorkersConfig
-from scrapray.evaluation.evaluate import Evaluation, evaluate
+from scrapray.evaluation.baselines import train_baseline
+from scrapray.evaluation.config import EvaluateConfig, WorkersConfig
+from scrapray.evaluation.evaluate import Evaluation, evaluate, evaluate_method
 from scrapray.evaluation.results import as_markdown, rows_of
 from scrapray.evaluation.subjects import Scored, Scorer, Subject, bundle_subject, references_of
 from scrapray.imagery.scenes import SceneSettings, draw_archive
@@ -171,3 +173,62 @@ def test_references_are_normal_tiles_drawn_by_seed(dataset: Dataset) -> None:
     assert tiles.class_px_NC[first, 1:].sum() == 0
     with pytest.raises(ConfigurationError, match=r"lower \[winclip\] num_references"):
         references_of(tiles, 10_000, 0)
+
+
+SMALL = """
+[start]
+clip = "miniature"
+[anomalyclip]
+input_px = 64
+stages = [6]
+dpam_from = 3
+prompt_depth = 4
+epochs = 1
+[maskrcnn]
+weights = "random"
+input_px = 64
+max_instances = 20
+epochs = 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "classes"),
+    [
+        ("anomalyclip", ["any"]),
+        pytest.param("maskrcnn", ["any", "motor", "cable", "spray can"], marks=pytest.mark.slow),
+    ],
+)
+def test_a_baseline_is_trained_and_measured(method: str, classes: list[str], dataset: Dataset, tmp_path: Path) -> None:
+    settings, folder = tmp_path / "evaluate.toml", tmp_path / "trained"
+    settings.write_text(SMALL)
+    run = partial(CliRunner().invoke, cli.app, catch_exceptions=False)
+    trained = run(["train-baseline", method, dataset.uri, "--out", str(folder), "--config", str(settings)])
+    assert trained.exit_code == 0, trained.output
+    assert f"To measure it: scrapray evaluate {folder} {dataset.uri}" in trained.output
+    assert sorted(path.name for path in folder.iterdir()) == ["baseline.json", "weights.safetensors"]
+    measured = run(["evaluate", str(folder), dataset.uri, "--out", str(tmp_path / "results")])
+    assert measured.exit_code == 0, measured.output
+    rows = pq.read_table(tmp_path / "results" / f"{method}-trained.parquet").to_pylist()
+    aurocs = {row["class_name"]: row["value"] for row in rows if row["figure"] == "auroc"}
+    assert list(aurocs) == classes
+    assert all(0 <= value <= 1 for value in aurocs.values())
+
+
+def test_a_baseline_that_must_be_trained_says_how(dataset: Dataset) -> None:
+    with pytest.raises(ConfigurationError, match=r"scrapray train-baseline maskrcnn .* --out FOLDER"):
+        evaluate_method("maskrcnn", dataset.uri, split="test", config=EvaluateConfig())
+
+
+def test_a_dataset_without_contaminants_teaches_no_baseline(dataset: Dataset, tmp_path: Path) -> None:
+    only_test = tmp_path / "clean"
+    config = DatasetConfig(
+        cameras=read_config(Path(dataset.uri).parent / "archive" / "audit.toml").cameras,
+        tiles=TilesConfig(tile_px=64, overlap_px=0),
+        split=SplitConfig(train=0.0, validation=0.0, test=1.0),
+    )
+    archive = Path(dataset.uri).parent / "archive"
+    prepare_dataset("masks", str(archive), str(only_test), config=config, command="prepare")
+    with pytest.raises(ConfigurationError, match=r"no training tile of .* shows a contaminant, so maskrcnn"):
+        train_baseline("maskrcnn", str(only_test), tmp_path / "out", config=EvaluateConfig())
+    assert not (tmp_path / "out").exists()

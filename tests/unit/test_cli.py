@@ -34,6 +34,7 @@ OPTIONS = {
     "train": ["--config", "--profile", "--runs"],
     "doctor": ["--archive", "--config", "--lake", "--model"],
     "evaluate": ["--config", "--out", "--split"],
+    "train-baseline": ["--config", "--out"],
     "models list": [],
     "models show": [],
     "models compare": [],

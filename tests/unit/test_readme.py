@@ -12,9 +12,12 @@ import typer
 from pydantic import TypeAdapter
 
 from scrapray import cli, config, schema
+from scrapray.baselines.anomalyclip import AnomalyClipConfig
+from scrapray.baselines.maskrcnn import MaskRcnnConfig
 from scrapray.baselines.winclip import WinClipConfig
 from scrapray.datasets import config as datasets
 from scrapray.evaluation import config as evaluation
+from scrapray.training.config import StartConfig
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -49,6 +52,10 @@ EVALUATION_SECTIONS = {
     "[bundle]": evaluation.BundleConfig,
     "[clip]": evaluation.FrozenClipConfig,
     "[winclip]": WinClipConfig,
+    "[start]": StartConfig,
+    "[anomalyclip]": AnomalyClipConfig,
+    "[maskrcnn]": MaskRcnnConfig,
+    "[detector]": evaluation.DetectorConfig,
 }
 SECTIONS_OF_PAGE = {OPERATIONS: SECTIONS, DATASETS: DATASET_SECTIONS, EVALUATION: EVALUATION_SECTIONS}
 CONFIG_OF_PAGE = {"datasets": datasets.DatasetConfig, "evaluation": evaluation.EvaluateConfig}

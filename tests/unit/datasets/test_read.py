@@ -28,3 +28,9 @@ def test_equal_tiles_in_other_rows_of_another_dataset_are_not_taken_for_its_own(
     )
     assert same == again
     assert len({same, other, elsewhere}) == 3
+
+
+def test_a_split_without_tiles_has_no_pixels_of_any_class() -> None:
+    tiles = dataset("/d/1", "b").split("validation")
+    assert len(tiles) == 0
+    assert not tiles.class_px_NC[:, 1:].any()
