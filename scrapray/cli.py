@@ -250,8 +250,8 @@ def evaluate(
         typer.Argument(
             metavar="MODEL_OR_BASELINE",
             help="A bundle: a folder, a URI, [bold]demo[/] for the one that is shipped, or a registered model such as "
-            "models:/scrap-segmenter@champion; [bold]winclip[/], [bold]winclip+[/]; or what "
-            "[bold]scrapray train-baseline[/] wrote.",
+            "models:/scrap-segmenter@champion; [bold]winclip[/], [bold]winclip+[/]; what "
+            "[bold]scrapray train-baseline[/] wrote; or a .json file of detections.",
         ),
     ],
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="What [bold]scrapray prepare[/] wrote.")],
@@ -288,7 +288,7 @@ def evaluate(
 
 @app.command("train-baseline")
 def train_baseline(
-    method: Annotated[Literal["anomalyclip", "maskrcnn"], typer.Argument(metavar="BASELINE")],
+    method: Annotated[Literal["anomalyclip", "maskrcnn", "yolo-sam"], typer.Argument(metavar="BASELINE")],
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="What [bold]scrapray prepare[/] wrote.")],
     out: Annotated[Path, typer.Option(help="Folder for weights and card.")],
     config: Annotated[
@@ -297,20 +297,21 @@ def train_baseline(
 ) -> None:
     """Train a baseline on a dataset by its own recipe, to measure it beside the segmenter.
 
-    [bold]anomalyclip[/] learns prompts for a frozen CLIP, [bold]maskrcnn[/] is torchvision's detector.
+    [bold]anomalyclip[/] learns prompts for a frozen CLIP, [bold]maskrcnn[/] is torchvision's detector,
+    [bold]yolo-sam[/] is a YOLO of ultralytics (AGPL, an extra) with masks by SAM.
     It runs in this process, on a GPU if gpus_per_actor in the settings is above 0.
     Killed in the middle? Give the same command again: it goes on from the last epoch.
 
     Example: [bold]scrapray train-baseline maskrcnn s3://datasets/scrap-7/ --out baselines/maskrcnn[/]
     """
     from scrapray.config import read_settings
-    from scrapray.evaluation import baselines
+    from scrapray.evaluation import trained
     from scrapray.evaluation.config import EvaluateConfig
     from scrapray.screen import progress
 
     settings = read_settings(config, EvaluateConfig) if config else EvaluateConfig()
     with progress("steps") as report:
-        baselines.train_baseline(
+        trained.train_baseline(
             method, dataset, out, config=settings, watch=lambda done, total, loss: report(done, total)
         )
     typer.echo(f"To measure it: scrapray evaluate {out} {dataset}")

@@ -9,6 +9,7 @@ from scrapray.baselines.anomalyclip import AnomalyClipConfig
 from scrapray.baselines.maskrcnn import MaskRcnnConfig
 from scrapray.baselines.rasterise import Reduce
 from scrapray.baselines.winclip import WinClipConfig
+from scrapray.baselines.yolo_sam import YoloSamConfig
 from scrapray.config import STRICT, StorageConfig, require
 from scrapray.training.config import StartConfig
 
@@ -91,4 +92,5 @@ class EvaluateConfig:
     start: StartConfig = field(default_factory=StartConfig)
     anomalyclip: AnomalyClipConfig = field(default_factory=AnomalyClipConfig)
     maskrcnn: MaskRcnnConfig = field(default_factory=MaskRcnnConfig)
+    yolo_sam: YoloSamConfig = field(default_factory=YoloSamConfig)
     detector: DetectorConfig = DetectorConfig()

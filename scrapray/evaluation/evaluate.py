@@ -26,8 +26,10 @@ from scrapray.datasets.read import Dataset, SplitTiles, open_dataset
 from scrapray.datasets.split import Split
 from scrapray.errors import ConfigurationError
 from scrapray.evaluation.config import EvaluateConfig, WorkersConfig
-from scrapray.evaluation.subjects import TRAINED, Subject, bundle_subject, trained_subject, winclip_subject
-from scrapray.segmenter.measure import ANY, STRIDE_PX
+from scrapray.evaluation.detectors import DETECTIONS_SUFFIX, detections_subject
+from scrapray.evaluation.subjects import Subject, bundle_subject, winclip_subject
+from scrapray.evaluation.trained import TRAINED, trained_subject
+from scrapray.segmenter.measure import ANY, STRIDE_PX, at_cells
 from scrapray.statistics.bootstrap import DROPPED_BITS, intervals
 from scrapray.statistics.counts import ClassCounts
 from scrapray.statistics.metrics import ScoreHistogram
@@ -77,8 +79,8 @@ def evaluate_method(
     """Find a method and a dataset, and hold one against the other; see ``evaluate``.
 
     Args:
-        method: ``winclip``, ``winclip+``, the folder of a baseline that was trained, or a model as
-            ``find_model`` takes it.
+        method: ``winclip``, ``winclip+``, a file of detections, the folder of a baseline that was trained, or a model
+            as ``find_model`` takes it.
         dataset_uri: Of a finished dataset.
         split: Part of it.
         config: All settings.
@@ -93,8 +95,10 @@ def evaluate_method(
         raise ConfigurationError(
             f"{method} is trained first: scrapray train-baseline {method} {dataset_uri} --out FOLDER"
         )
+    elif method.endswith(DETECTIONS_SUFFIX):
+        subject = detections_subject(absolute(method), dataset, config.detector.reduce)
     elif not method.startswith("models:") and storage.exists(join(absolute(method), CARD)):
-        subject = trained_subject(absolute(method), storage, config.detector)
+        subject = trained_subject(absolute(method), storage, config.detector.reduce)
     else:
         subject = bundle_subject(find_model(method, storage), storage, autocast=config.bundle.autocast)
     return evaluate(subject, dataset, split=split, workers=config.workers, progress=progress)
@@ -211,14 +215,15 @@ class CountLoads:
     def count(self, places: Sequence[int]) -> Counts:
         """Counts of some tiles, taken a few at a time."""
         parts = (
-            self._count_few([self._tiles[place] for place in places[first : first + _TILES_AT_ONCE]])
-            for first in range(0, len(places), _TILES_AT_ONCE)
+            self._count_few(places[first : first + _TILES_AT_ONCE]) for first in range(0, len(places), _TILES_AT_ONCE)
         )
         return reduce(lambda one, other: {name: one[name] + other[name] for name in one}, parts)
 
-    def _count_few(self, pairs: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> Counts:
-        scored = self._score(np.stack([tile_HW3 for tile_HW3, _ in pairs]))
-        classes_Nhw = np.stack([class_HW for _, class_HW in pairs])[:, ::STRIDE_PX, ::STRIDE_PX]
+    def _count_few(self, places: Sequence[int]) -> Counts:
+        pairs = [self._tiles[place] for place in places]
+        tile_ids = [self._tiles.tile_ids[place] for place in places]
+        scored = self._score(np.stack([tile_HW3 for tile_HW3, _ in pairs]), tile_ids)
+        classes_Nhw = at_cells(np.stack([class_HW for _, class_HW in pairs]))
         counts = {ANY: ClassCounts.of(scored.maps_NKhw[:, 0], classes_Nhw > 0, STRIDE_PX, scored.tiles_N)}
         for index, (name, class_id) in enumerate(self._class_ids.items(), start=1):
             counts[name] = ClassCounts.of(scored.maps_NKhw[:, index], classes_Nhw == class_id, STRIDE_PX)

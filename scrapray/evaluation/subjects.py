@@ -1,9 +1,9 @@
 """What can be evaluated: everything that turns tiles into anomaly maps, opened on the workers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,23 +11,15 @@ from numpy.typing import NDArray
 from scrapray.audit.actors import open_bundle
 from scrapray.audit.model import FoundModel
 from scrapray.baselines.anomalyclip import AnomalyClip
-from scrapray.baselines.maskrcnn import MaskRcnn
-from scrapray.baselines.rasterise import Reduce, rasterise
-from scrapray.baselines.trained import CARD, WEIGHTS, BaselineCard, read_baseline, weights_of
 from scrapray.baselines.winclip import WinClip, WinClipConfig
-from scrapray.config import settings_of
 from scrapray.datasets.read import SplitTiles
 from scrapray.errors import ConfigurationError
-from scrapray.evaluation.config import DetectorConfig, EvaluateConfig
 from scrapray.imagery.tiling import blend_tiles
 from scrapray.segmenter.bundle import Bundle
 from scrapray.segmenter.measure import STRIDE_PX, score_tiles
 from scrapray.segmenter.tower import build_clip
-from scrapray.storage import Storage, join
+from scrapray.storage import Storage
 from scrapray.training.config import StartConfig
-
-TRAINED = ("anomalyclip", "maskrcnn")
-"""Baselines that are trained on a dataset before they are measured on it."""
 
 
 class Scored(NamedTuple):
@@ -45,8 +37,8 @@ class Scored(NamedTuple):
 class Scorer(Protocol):
     """A method that is ready to look at tiles."""
 
-    def __call__(self, tiles_NHW3: NDArray[np.uint8]) -> Scored:
-        """Look at RGB tiles."""
+    def __call__(self, tiles_NHW3: NDArray[np.uint8], tile_ids: Sequence[str]) -> Scored:
+        """Look at RGB tiles; few methods need their ids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +69,9 @@ def _open_bundle(bundle_uri: str, storage: Storage, autocast: bool, device: str)
     return partial(_score_with_bundle, bundle, device, autocast)
 
 
-def _score_with_bundle(bundle: Bundle, device: str, autocast: bool, tiles_NHW3: NDArray[np.uint8]) -> Scored:
+def _score_with_bundle(
+    bundle: Bundle, device: str, autocast: bool, tiles_NHW3: NDArray[np.uint8], tile_ids: Sequence[str]
+) -> Scored:
     side_px = tiles_NHW3.shape[1]
     sides_px = [own_px for own_px in bundle.card.tile_sides_px if own_px <= side_px] or [side_px]
     overlap_px = min(sides_px) // 4 // STRIDE_PX * STRIDE_PX
@@ -87,71 +81,6 @@ def _score_with_bundle(bundle: Bundle, device: str, autocast: bool, tiles_NHW3: 
         for tile_HW3 in tiles_NHW3
     ]
     return Scored(np.stack(maps))
-
-
-def trained_subject(folder_uri: str, storage: Storage, detector: DetectorConfig) -> Subject:
-    """A baseline that was trained, see ``trained``.
-
-    Args:
-        folder_uri: Its folder, which all workers reach.
-        storage: The door to it.
-        detector: How instances become maps, where it is a detector.
-
-    Raises:
-        ModelError: The folder's card is none.
-        StorageError: It cannot be read.
-    """
-    card = read_baseline(storage.read_bytes(join(folder_uri, CARD)), source=join(folder_uri, CARD))
-    name = f"{card.method} {folder_uri.rstrip('/').rpartition('/')[2]}"
-    opened = partial(_open_trained, folder_uri, storage, card, detector)
-    return Subject(name=name, class_names=card.class_names, open=opened)
-
-
-def _open_trained(
-    folder_uri: str, storage: Storage, card: BaselineCard, detector: DetectorConfig, device: str
-) -> Scorer:
-    source = join(folder_uri, WEIGHTS)
-    learner = learner_of(card.method, card.settings, len(card.class_names), device, is_trained=True, source=folder_uri)
-    learner.learned.load_state_dict(weights_of(storage.read_bytes(source), card, source=source))
-    learner.learned.eval()
-    if isinstance(learner, AnomalyClip):
-        return partial(_score_whole, learner)
-    return partial(_score_instances, learner, len(card.class_names), detector.reduce)
-
-
-def learner_of(
-    method: str,
-    settings: Mapping[str, Any],
-    num_classes: int,
-    device: str,
-    *,
-    is_trained: bool,
-    source: str,
-) -> AnomalyClip | MaskRcnn:
-    """A baseline that is trained.
-
-    Args:
-        method: Its name, one of ``TRAINED``.
-        settings: Sections of ``EvaluateConfig``.
-        num_classes: Contaminants of the dataset.
-        device: Where to compute.
-        is_trained: Whether the caller has weights for all of it that is learned.
-        source: Of the settings, for messages.
-
-    Raises:
-        ConfigurationError: The settings are wrong or ask for what the towers do not have.
-        ModelError: Weights to begin from cannot be had.
-    """
-    config = settings_of(settings, EvaluateConfig, source=source)
-    if method == "anomalyclip":
-        return AnomalyClip(*build_clip(*config.start.places()), config.anomalyclip, device)
-    assert method == "maskrcnn", f"{method} is none of {TRAINED}"
-    return MaskRcnn(config.maskrcnn, num_classes, device, with_weights=not is_trained)
-
-
-def _score_instances(detector: MaskRcnn, num_classes: int, reduce: Reduce, tiles_NHW3: NDArray[np.uint8]) -> Scored:
-    side = tiles_NHW3.shape[1] // STRIDE_PX
-    return Scored(np.stack([rasterise(found, num_classes, (side, side), reduce) for found in detector(tiles_NHW3)]))
 
 
 def winclip_subject(name: str, config: WinClipConfig, start: StartConfig, references: SplitTiles | None) -> Subject:
@@ -192,9 +121,9 @@ def _open_winclip(
     method = WinClip(*build_clip(*start.places()), config, device)
     if references is not None:
         method.remember(np.stack([references[place][0] for place in places]))
-    return partial(_score_whole, method)
+    return partial(score_whole, method)
 
 
-def _score_whole(method: WinClip | AnomalyClip, tiles_NHW3: NDArray[np.uint8]) -> Scored:
+def score_whole(method: WinClip | AnomalyClip, tiles_NHW3: NDArray[np.uint8], tile_ids: Sequence[str]) -> Scored:
     """Of a method that also says what it thinks of a tile as a whole."""
     return Scored(*method(tiles_NHW3, tiles_NHW3.shape[1] // STRIDE_PX))

@@ -20,6 +20,12 @@ STRIDE_PX = 4
 """Every fourth pixel each way is scored, as an audit's maps are."""
 
 
+def at_cells(classes_NHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What is true of each cell of a map (N, h, w): the class of the pixel in its middle."""
+    middle = slice(STRIDE_PX // 2, None, STRIDE_PX)
+    return classes_NHW[:, middle, middle]
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """What was counted; ``a + b`` is what would have been counted on both.
@@ -44,7 +50,7 @@ class Figures:
             classes_NHW: Class ids at full resolution.
             class_names: The contaminants, in the order of their maps.
         """
-        classes_Nhw = classes_NHW[:, ::STRIDE_PX, ::STRIDE_PX]
+        classes_Nhw = at_cells(classes_NHW)
         truths = [classes_Nhw > 0, *(classes_Nhw == k for k in range(1, 1 + len(class_names)))]
         scores_CNhw = np.asarray(scores_NCHW, np.float32).swapaxes(0, 1)
         named = zip((ANY, *class_names), scores_CNhw, truths, strict=True)

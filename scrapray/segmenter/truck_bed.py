@@ -8,13 +8,13 @@ boxes and SAM (Kirillov et al. 2023) the masks, as in Grounded SAM (Ren et al. 2
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from scrapray.errors import ConfigurationError, FrameError, ModelError
+from scrapray.errors import FrameError, ModelError
+from scrapray.segmenter.box_masks import BoxMasker, load_transformers
 
 
 class BedFinder:
@@ -31,25 +31,15 @@ class BedFinder:
             ConfigurationError: The extra is not installed.
             ModelError: A model cannot be had.
         """
-        try:
-            import transformers
-        except ImportError as error:
-            raise ConfigurationError(
-                "to find the truck bed by words, install the extra: pip install 'scrapray[words]'"
-            ) from error
-        hub: Any = transformers  # much of it has no types
-        hub.utils.logging.disable_progress_bar()
+        hub = load_transformers("to find the truck bed by words")
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
             self._boxes_in = hub.GroundingDinoProcessor.from_pretrained(detector)
             self._detector = hub.GroundingDinoForObjectDetection.from_pretrained(detector).to(self._device).eval()
-            self._masks_in = hub.SamProcessor.from_pretrained(masker)
-            self._masker = hub.SamModel.from_pretrained(masker).to(self._device).eval()
         except (OSError, ValueError) as error:
             what = " ".join(str(error).split())
-            raise ModelError(
-                f"cannot load {detector} and {masker}: {what}; give names on the hub or folders"
-            ) from error
+            raise ModelError(f"cannot load {detector}: {what}; give a name on the hub or a folder") from error
+        self._masks_in = BoxMasker(masker, self._device)
 
     @torch.inference_mode()
     def find(self, frame_HW3: NDArray[np.uint8], phrases: Sequence[str], min_score: float) -> NDArray[np.bool_]:
@@ -77,12 +67,7 @@ class BedFinder:
         boxes_N4 = found["boxes"].clamp(min=0).cpu()
         if not len(boxes_N4):
             raise FrameError("bed", "not_found", f"nothing scores {min_score} or more for: {text}")
-        asked = self._masks_in(images=frame_HW3, input_boxes=[boxes_N4.tolist()], return_tensors="pt")
-        sizes = asked["original_sizes"], asked["reshaped_input_sizes"]
-        answer = self._masker(**asked.to(self._device))
-        masks_N3HW = self._masks_in.post_process_masks(answer.pred_masks.cpu(), *sizes)[0]
-        best_N = answer.iou_scores[0].argmax(dim=1).cpu()
-        bed_HW: NDArray[np.bool_] = masks_N3HW[torch.arange(len(best_N)), best_N].any(dim=0).numpy()
+        bed_HW: NDArray[np.bool_] = np.any(self._masks_in(frame_HW3, boxes_N4.numpy()), axis=0)
         if not bed_HW.any():
             raise FrameError("bed", "not_found", f"empty masks for: {text}")
         return bed_HW

@@ -1,5 +1,7 @@
 """A bundle measured on a dataset on a real local Ray, against scikit-learn on maps put side by side."""
 
+import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,14 +17,15 @@ from scrapray.config import read_config
 from scrapray.datasets.config import DatasetConfig, SplitConfig, TilesConfig
 from scrapray.datasets.prepare import prepare_dataset
 from scrapray.datasets.read import Dataset, open_dataset
-from scrapray.errors import ConfigurationError, ModelError
-from scrapray.evaluation.baselines import train_baseline
+from scrapray.errors import ConfigurationError, ModelError, SchemaError
 from scrapray.evaluation.config import EvaluateConfig, WorkersConfig
 from scrapray.evaluation.evaluate import Evaluation, evaluate, evaluate_method
 from scrapray.evaluation.results import as_markdown, rows_of
 from scrapray.evaluation.subjects import Scored, Scorer, Subject, bundle_subject, references_of
+from scrapray.evaluation.trained import train_baseline
+from scrapray.imagery.masks import encode_mask
 from scrapray.imagery.scenes import SceneSettings, draw_archive
-from scrapray.segmenter.measure import STRIDE_PX
+from scrapray.segmenter.measure import STRIDE_PX, at_cells
 from scrapray.storage import Storage
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -57,8 +60,10 @@ def test_figures_are_those_of_scikit_learn_on_all_pixels(
 ) -> None:
     tiles = dataset.split("test")
     pairs = [tiles[place] for place in range(len(tiles))]
-    scores_NKhw = subject_of(tiny_bundle).open("cpu")(np.stack([tile_HW3 for tile_HW3, _ in pairs])).maps_NKhw
-    classes_Nhw = np.stack([class_HW for _, class_HW in pairs])[:, ::STRIDE_PX, ::STRIDE_PX]
+    scores_NKhw = (
+        subject_of(tiny_bundle).open("cpu")(np.stack([tile_HW3 for tile_HW3, _ in pairs]), tiles.tile_ids).maps_NKhw
+    )
+    classes_Nhw = at_cells(np.stack([class_HW for _, class_HW in pairs]))
     truths = {"any": classes_Nhw > 0} | {
         name: classes_Nhw == number for number, name in enumerate(dataset.card.class_names, start=1)
     }
@@ -112,7 +117,7 @@ def test_the_command_prints_what_it_writes(dataset: Dataset, tiny_bundle: Path, 
 def blank(scores: float) -> Subject:
     """A method that knows nothing of classes and says the same of all."""
 
-    def score(tiles_NHW3: np.ndarray) -> Scored:
+    def score(tiles_NHW3: np.ndarray, tile_ids: Sequence[str]) -> Scored:
         side = tiles_NHW3.shape[1] // STRIDE_PX
         return Scored(np.full((len(tiles_NHW3), 1, side, side), scores, np.float32))
 
@@ -189,19 +194,32 @@ weights = "random"
 input_px = 64
 max_instances = 20
 epochs = 1
+[yolo_sam]
+model = "yolo11n-seg"
+weights = "random"
+masker = "MASKER"
+input_px = 64
+max_instances = 20
+epochs = 1
 """
+TOLD = ["any", "motor", "cable", "spray can"]
 
 
 @pytest.mark.parametrize(
     ("method", "classes"),
     [
         ("anomalyclip", ["any"]),
-        pytest.param("maskrcnn", ["any", "motor", "cable", "spray can"], marks=pytest.mark.slow),
+        pytest.param("maskrcnn", TOLD, marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
+        pytest.param("yolo-sam", TOLD, marks=pytest.mark.slow),
     ],
 )
-def test_a_baseline_is_trained_and_measured(method: str, classes: list[str], dataset: Dataset, tmp_path: Path) -> None:
+def test_a_baseline_is_trained_and_measured(
+    method: str, classes: list[str], dataset: Dataset, masker: str, tmp_path: Path
+) -> None:
+    if method == "yolo-sam":
+        pytest.importorskip("ultralytics", reason="needs the extra yolo (AGPL): pip install 'scrapray[yolo]'")
     settings, folder = tmp_path / "evaluate.toml", tmp_path / "trained"
-    settings.write_text(SMALL)
+    settings.write_text(SMALL.replace("MASKER", masker))
     run = partial(CliRunner().invoke, cli.app, catch_exceptions=False)
     trained = run(["train-baseline", method, dataset.uri, "--out", str(folder), "--config", str(settings)])
     assert trained.exit_code == 0, trained.output
@@ -232,3 +250,44 @@ def test_a_dataset_without_contaminants_teaches_no_baseline(dataset: Dataset, tm
     with pytest.raises(ConfigurationError, match=r"no training tile of .* shows a contaminant, so maskrcnn"):
         train_baseline("maskrcnn", str(only_test), tmp_path / "out", config=EvaluateConfig())
     assert not (tmp_path / "out").exists()
+
+
+def entry(tile_id: str, class_HW: np.ndarray, class_id: int) -> dict[str, object]:
+    """All pixels of a class in a tile as one detection."""
+    packed = encode_mask(class_HW == class_id, (0, 0), class_HW.shape)
+    mask = {"size": list(class_HW.shape), "counts": packed["counts"]}
+    return {"image_id": tile_id, "category_id": class_id, "score": 0.9, "segmentation": mask}
+
+
+def test_detections_from_a_file_are_a_method_as_any_other(dataset: Dataset, tmp_path: Path) -> None:
+    """Those that are the truth reach everything, tiles without any included; those of half the classes do not."""
+    tiles = dataset.split("test")
+    entries = [
+        entry(tiles.tile_ids[place], tiles[place][1], class_id)
+        for place in range(len(tiles))
+        for class_id in np.unique(tiles[place][1])[1:].tolist()
+    ]
+    right, some = tmp_path / "right.json", tmp_path / "some.json"
+    right.write_text(json.dumps(entries))
+    some.write_text(json.dumps([one for one in entries if one["category_id"] != 2]))
+    found = {
+        path.stem: {
+            (row["class_name"], row["figure"]): row["value"]
+            for row in rows_of(evaluate_method(str(path), dataset.uri, split="test", config=EvaluateConfig()))
+        }
+        for path in (right, some)
+    }
+    # A pixel in four is measured: what is smaller may be in a mask and not in its truth, but hardly here.
+    assert found["right"]["any", "average_precision"] == pytest.approx(1)
+    assert found["right"]["cable", "average_precision"] == pytest.approx(1)
+    assert found["some"]["motor", "average_precision"] == pytest.approx(1)
+    assert found["some"]["cable", "auroc"] == pytest.approx(0.5)
+
+
+def test_detections_of_another_dataset_are_refused(dataset: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps([entry("elsewhere", np.ones((64, 64), np.uint8), 1)]))
+    with pytest.raises(
+        SchemaError, match=r"1 of 1 image_id are no tile_id of .*, such as elsewhere; write the tile_id"
+    ):
+        evaluate_method(str(path), dataset.uri, split="test", config=EvaluateConfig())

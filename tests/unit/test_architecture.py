@@ -40,6 +40,7 @@ OWNERS = {
     "torchvision": TORCH,
     "open_clip": TORCH,
     "transformers": frozenset({"segmenter"}),
+    "ultralytics": frozenset({"baselines"}),
     "schedulefree": TORCH,
     "cv2": frozenset({"imagery"}),
     "PIL": frozenset({"imagery"}),
@@ -223,6 +224,16 @@ def test_the_house_stands(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print("\nLongest:", *_longest(REPOSITORY, 5), sep="\n")
     assert faults(REPOSITORY) == []
+
+
+def test_what_is_agpl_is_imported_in_one_file_only() -> None:
+    users = {
+        module.name
+        for module in read_modules(REPOSITORY).values()
+        if any(name.partition(".")[0] == "ultralytics" for name in module.imports())
+    }
+    assert users <= {"scrapray.baselines.yolo_sam"}
+    assert any("ultralytics" in line for line in (REPOSITORY / "pyproject.toml").read_text().splitlines())
 
 
 @pytest.mark.parametrize(

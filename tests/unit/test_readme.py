@@ -15,6 +15,7 @@ from scrapray import cli, config, schema
 from scrapray.baselines.anomalyclip import AnomalyClipConfig
 from scrapray.baselines.maskrcnn import MaskRcnnConfig
 from scrapray.baselines.winclip import WinClipConfig
+from scrapray.baselines.yolo_sam import YoloSamConfig
 from scrapray.datasets import config as datasets
 from scrapray.evaluation import config as evaluation
 from scrapray.training.config import StartConfig
@@ -55,6 +56,7 @@ EVALUATION_SECTIONS = {
     "[start]": StartConfig,
     "[anomalyclip]": AnomalyClipConfig,
     "[maskrcnn]": MaskRcnnConfig,
+    "[yolo_sam]": YoloSamConfig,
     "[detector]": evaluation.DetectorConfig,
 }
 SECTIONS_OF_PAGE = {OPERATIONS: SECTIONS, DATASETS: DATASET_SECTIONS, EVALUATION: EVALUATION_SECTIONS}

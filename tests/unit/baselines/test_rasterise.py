@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from scrapray.baselines.rasterise import Instances, rasterise
+from scrapray.segmenter.measure import at_cells
 
 
 def box(x0: int, y0: int, x1: int, y1: int, side: int = 8) -> np.ndarray:
@@ -60,3 +61,9 @@ def test_masks_are_resized_each_in_its_own_way() -> None:
 def test_instances_that_cannot_be_are_refused(scores: list[float], labels: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         rasterise(Instances(np.array(scores), np.array(labels), np.zeros((1, 8, 8))), 2, (8, 8))
+
+
+def test_a_mask_that_is_the_truth_is_the_truth_on_the_grid_that_is_measured() -> None:
+    truth_NHW = np.random.default_rng(0).integers(0, 2, (1, 32, 32)).astype(np.uint8)
+    (found_hw, _) = rasterise(Instances(np.ones(1), np.ones(1, int), truth_NHW > 0), 1, (8, 8))
+    np.testing.assert_array_equal(found_hw, at_cells(truth_NHW)[0])

@@ -1,0 +1,67 @@
+"""Detectors as methods to evaluate: the instances that they find become maps."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scrapray.baselines.detections import DetectionsInFile
+from scrapray.baselines.rasterise import Instances, Reduce, rasterise
+from scrapray.datasets.read import Dataset
+from scrapray.errors import SchemaError
+from scrapray.evaluation.subjects import Scored, Scorer, Subject
+from scrapray.segmenter.measure import STRIDE_PX
+
+DETECTIONS_SUFFIX = ".json"
+"""Of a file with what a detector found."""
+
+
+def rasterised(found_N: Iterable[Instances], num_classes: int, tile_px: int, reduce: Reduce) -> Scored:
+    """Maps of tiles from the instances in each, see ``rasterise``."""
+    side = tile_px // STRIDE_PX
+    return Scored(np.stack([rasterise(found, num_classes, (side, side), reduce) for found in found_N]))
+
+
+def detections_subject(file_uri: str, dataset: Dataset, reduce: Reduce) -> Subject:
+    """What a detector of any make found, see ``detections``.
+
+    Args:
+        file_uri: JSON that all workers reach.
+        dataset: What it was found in.
+        reduce: How instances that overlap are put together.
+
+    Raises:
+        SchemaError: The file is wrong, or of another dataset.
+        StorageError: It cannot be read.
+    """
+    read = partial(_read, file_uri, dataset)
+    known = set(dataset.manifest["tile_id"].to_pylist())
+    found_in = read().tile_ids
+    if foreign := [tile_id for tile_id in found_in if tile_id not in known]:
+        raise SchemaError(
+            f"{file_uri}: {len(foreign)} of {len(found_in)} image_id are no tile_id of {dataset.uri}, such as "
+            f"{foreign[0]}; write the tile_id of each tile, as in {dataset.uri}/manifest.parquet"
+        )
+    name = file_uri.rpartition("/")[2].removesuffix(DETECTIONS_SUFFIX)
+    class_names = dataset.card.class_names
+    return Subject(name=name, class_names=class_names, open=partial(_open, read, len(class_names), reduce))
+
+
+def _read(file_uri: str, dataset: Dataset) -> DetectionsInFile:
+    return DetectionsInFile(
+        dataset.storage.read_bytes(file_uri),
+        num_classes=len(dataset.card.class_names),
+        tile_px=dataset.card.tile_px,
+        source=file_uri,
+    )
+
+
+def _open(read: Callable[[], DetectionsInFile], num_classes: int, reduce: Reduce, device: str) -> Scorer:
+    return partial(_look_up, read(), num_classes, reduce)
+
+
+def _look_up(
+    found: DetectionsInFile, num_classes: int, reduce: Reduce, tiles_NHW3: NDArray[np.uint8], tile_ids: Sequence[str]
+) -> Scored:
+    return rasterised(map(found, tile_ids), num_classes, tiles_NHW3.shape[1], reduce)
