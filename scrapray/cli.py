@@ -174,7 +174,7 @@ def prepare(
         str,
         typer.Argument(
             metavar="ANNOTATIONS",
-            help="A COCO file; or [bold]masks[/] or [bold]mvtec[/] where mask files lie among the frames.",
+            help="A COCO file; or [bold]masks[/], [bold]mvtec[/], [bold]visa[/] where mask files lie among the frames.",
         ),
     ],
     frames: Annotated[str, typer.Argument(metavar="FRAMES", help="Bucket or folder of the annotated frames.")],

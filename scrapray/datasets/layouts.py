@@ -2,16 +2,19 @@
 
     <any>/frame.jpg + <any>/frame.png              masks beside pictures, values are class indexes; drawn scenes too
     train/good  test/good  test/<defect>           MVTec-AD, with ground_truth/<defect>/<picture>_mask.png
+    Data/Images/Normal  Data/Images/Anomaly        VisA, with Data/Masks/Anomaly/<picture>.png
 
 No file is opened here: masks are read where the pictures are, many at a time.
 
-Reference: MVTec AD, https://www.mvtec.com/company/research/datasets/mvtec-ad
+Reference: MVTec AD, https://www.mvtec.com/company/research/datasets/mvtec-ad; VisA,
+https://github.com/amazon-science/spot-diff
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from mimetypes import guess_type
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from scrapray.datasets.annotations import Annotations, Skipped
 from scrapray.datasets.classes import ClassNames
@@ -58,6 +61,16 @@ def read_mask_pngs(
     return found
 
 
+class _Picture(NamedTuple):
+    """What its place says of a picture: its defect, if it has one, and the key of the mask that it then has."""
+
+    defect: str | None
+    mask_key: str
+
+
+_MASK = "mask"
+
+
 def read_mvtec(
     stored: Iterable[StoredObject], *, suffixes: Sequence[str], source: str, classes: ClassNames
 ) -> Annotations:
@@ -75,38 +88,79 @@ def read_mvtec(
     Raises:
         ConfigurationError: There is a defect that the configuration lacks.
     """
+    return _read_defects(stored, _place_in_mvtec, suffixes, source, classes)
+
+
+def _place_in_mvtec(path: PurePosixPath) -> _Picture | str | None:
+    match path.parts:
+        case [*_, "ground_truth", _, _] if path.suffix.lower() == MASK_SUFFIX:
+            return _MASK
+        case [*above, "train" | "test", defect, _]:
+            mask = PurePosixPath(*above, "ground_truth", defect, f"{path.stem}_mask{MASK_SUFFIX}")
+            return _Picture(None if defect == _GOOD else defect, str(mask))
+        case _:
+            return None
+
+
+def read_visa(
+    stored: Iterable[StoredObject], *, suffixes: Sequence[str], source: str, classes: ClassNames
+) -> Annotations:
+    """Pictures in the folders of VisA, one object or several below each other.
+
+    Its masks do not say which defect is where, so all are the class that ``anomaly`` means. The rest is as for
+    ``read_mvtec``.
+    """
+    return _read_defects(stored, _place_in_visa, suffixes, source, classes)
+
+
+def _place_in_visa(path: PurePosixPath) -> _Picture | str | None:
+    match path.parts:
+        case [*_, "Data", "Masks", "Anomaly", _] if path.suffix.lower() == MASK_SUFFIX:
+            return _MASK
+        case [*above, "Data", "Images", "Normal" | "Anomaly" as kind, _]:
+            mask = PurePosixPath(*above, "Data", "Masks", "Anomaly", f"{path.stem}{MASK_SUFFIX}")
+            return _Picture("anomaly" if kind == "Anomaly" else None, str(mask))
+        case _:
+            return None
+
+
+def _read_defects(
+    stored: Iterable[StoredObject],
+    place_of: Callable[[PurePosixPath], _Picture | str | None],
+    suffixes: Sequence[str],
+    source: str,
+    classes: ClassNames,
+) -> Annotations:
+    """Pictures whose folders say whether they have a defect, with a mask for each that has one."""
     found = Annotations()
-    pictures, masks = [], {}
+    pictures: list[tuple[StoredObject, _Picture]] = []
+    masks: dict[str, StoredObject] = {}
     for one in sorted(stored, key=lambda one: one.key):
-        match PurePosixPath(one.key).parts:
-            case [*_, "ground_truth", _, _] if one.key.lower().endswith(MASK_SUFFIX):
-                masks[one.key] = one
-            case _ if not one.key.lower().endswith(tuple(suffixes)):
-                if _is_picture(one.key):
-                    found.skipped.append(Skipped(picture=one.uri, stage="picture", reason="other_suffix"))
-            case [*_, "train" | "test", defect, _]:
-                pictures.append((one, defect))
-            case _:
-                found.skipped.append(Skipped(picture=one.uri, stage="picture", reason="other_folder"))
-    class_of = classes.resolve({defect for _, defect in pictures} - {_GOOD}, source)
-    for picture, defect in pictures:
-        mask = masks.pop(_mvtec_mask_key(picture.key), None)
-        if defect == _GOOD:
+        place = place_of(PurePosixPath(one.key))
+        if place == _MASK:
+            masks[one.key] = one
+        elif not one.key.lower().endswith(tuple(suffixes)):
+            if _is_picture(one.key):
+                found.skipped.append(Skipped(picture=one.uri, stage="picture", reason="other_suffix"))
+        elif isinstance(place, _Picture):
+            pictures.append((one, place))
+        else:
+            found.skipped.append(Skipped(picture=one.uri, stage="picture", reason="other_folder"))
+    class_of = classes.resolve({place.defect for _, place in pictures if place.defect}, source)
+    for picture, place in pictures:
+        mask = masks.pop(place.mask_key, None) if place.defect else None
+        if place.defect is None:
             found.add(picture, None)
-        elif class_of[defect] is None:
-            found.skipped.append(Skipped(picture=picture.uri, stage="picture", reason="ignored_class", detail=defect))
+        elif class_of[place.defect] is None:
+            found.skipped.append(
+                Skipped(picture=picture.uri, stage="picture", reason="ignored_class", detail=place.defect)
+            )
         elif mask is None:
             found.skipped.append(Skipped(picture=picture.uri, stage="picture", reason="mask_not_found"))
         else:
-            found.add(picture, None, mask_uri=mask.uri, mask_etag=mask.etag, mask_class=class_of[defect])
+            found.add(picture, None, mask_uri=mask.uri, mask_etag=mask.etag, mask_class=class_of[place.defect])
     found.skipped.extend(map(_without_picture, masks.values()))
     return found
-
-
-def _mvtec_mask_key(key: str) -> str:
-    path = PurePosixPath(key)
-    *above, _, defect, _ = path.parts
-    return str(PurePosixPath(*above, "ground_truth", defect, f"{path.stem}_mask{MASK_SUFFIX}"))
 
 
 def _is_picture(key: str) -> bool:

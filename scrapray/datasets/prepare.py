@@ -30,7 +30,7 @@ from scrapray.datasets.card import CARD, MANIFEST, SKIPPED, DatasetCard, count_s
 from scrapray.datasets.coco import read_coco
 from scrapray.datasets.config import DatasetConfig
 from scrapray.datasets.cutting import TileCutter
-from scrapray.datasets.layouts import read_mask_pngs, read_mvtec
+from scrapray.datasets.layouts import read_mask_pngs, read_mvtec, read_visa
 from scrapray.datasets.painting import KEPT
 from scrapray.datasets.parts import PART_NAME, PartWriter, plan_parts, skipped_table
 from scrapray.datasets.split import SPLITS, Split, refuse_leaks, split_of, unit_of
@@ -39,7 +39,7 @@ from scrapray.keys import grammar_of
 from scrapray.lake import write_table
 from scrapray.storage import Storage, absolute, join
 
-MASKS, MVTEC = "masks", "mvtec"
+MASKS, MVTEC, VISA = "masks", "mvtec", "visa"
 """In place of a COCO file: the annotations lie among the frames."""
 _FRAMES_PER_PART = 8
 """Of 4K frames about 360 tiles, 150 MB; a task holds three times that while it writes."""
@@ -88,7 +88,8 @@ def prepare_dataset(
     """Make a dataset, or go on with one that was begun with the same input.
 
     Args:
-        annotations: URI of a COCO file; or ``masks`` or ``mvtec`` where they lie among the frames, see ``layouts``.
+        annotations: URI of a COCO file; or ``masks``, ``mvtec`` or ``visa`` where they lie among the frames, see
+            ``layouts``.
         frames_uri: Bucket, prefix or folder of the archive.
         dataset_uri: Folder to write.
         config: All settings.
@@ -147,8 +148,8 @@ def read_annotations(
     suffixes, classes = config.archive.suffixes, config.class_names
     stored = [one for page in storage.list_pages(absolute(frames_uri)) for one in page]
     sources = {"frames": frames_uri, "annotations": annotations}
-    if annotations == MVTEC:
-        return read_mvtec(stored, suffixes=suffixes, source=frames_uri, classes=classes), sources
+    if read_defects := {MVTEC: read_mvtec, VISA: read_visa}.get(annotations):
+        return read_defects(stored, suffixes=suffixes, source=frames_uri, classes=classes), sources
     grammar = grammar_of(config.archive, None)
     if annotations == MASKS:
         return read_mask_pngs(stored, suffixes=suffixes, grammar=grammar), sources

@@ -9,7 +9,7 @@ import pytest
 from scrapray.config import ArchiveConfig, read_config
 from scrapray.datasets.classes import ClassNames
 from scrapray.datasets.config import DatasetConfig
-from scrapray.datasets.layouts import read_mask_pngs, read_mvtec
+from scrapray.datasets.layouts import read_mask_pngs, read_mvtec, read_visa
 from scrapray.datasets.painting import paint_mask_file
 from scrapray.errors import ConfigurationError
 from scrapray.imagery.bed import bed_mask
@@ -110,6 +110,30 @@ def test_masks_of_mvtec_are_png_whatever_pictures_are() -> None:
 def test_a_defect_that_the_configuration_lacks_is_named() -> None:
     with pytest.raises(ConfigurationError, match="bolts has the classes 'scratch', which the configuration lacks"):
         read_mvtec(stored("test/scratch/1.png"), suffixes=SUFFIXES, source="bolts", classes=CLASSES)
+
+
+def test_visa_folders_say_what_is_normal_and_where_each_mask_is() -> None:
+    keys = (
+        "candle/Data/Images/Normal/0000.JPG",
+        "candle/Data/Images/Anomaly/000.JPG",
+        "candle/Data/Images/Anomaly/001.JPG",
+        "candle/Data/Masks/Anomaly/000.png",
+        "candle/Data/Masks/Anomaly/009.png",
+        "candle/image_anno.csv",
+        "split_csv/1cls.csv",
+        "samples.png",
+    )
+    classes = ClassNames(["motor", "flaw"], {"flaw": ["anomaly"]})
+    found = read_visa(stored(*keys), suffixes=SUFFIXES, source="visa", classes=classes)
+    assert [(frame.key, frame.mask_uri, frame.mask_class) for frame in found.frames] == [
+        ("candle/Data/Images/Anomaly/000.JPG", "s3://frames/candle/Data/Masks/Anomaly/000.png", "flaw"),
+        ("candle/Data/Images/Normal/0000.JPG", None, None),
+    ]
+    assert [(one.picture.removeprefix("s3://frames/"), one.stage, one.reason) for one in found.skipped] == [
+        ("samples.png", "picture", "other_folder"),
+        ("candle/Data/Images/Anomaly/001.JPG", "picture", "mask_not_found"),
+        ("candle/Data/Masks/Anomaly/009.png", "mask", "picture_not_found"),
+    ]
 
 
 def test_real_pictures_in_the_layout_of_mvtec_are_read_with_their_masks(shared: Path) -> None:
