@@ -1,6 +1,6 @@
 """Are verdicts right and intervals honest? Loads of known contents, audited from frames to tables.
 
-    python benchmarks/drawn_loads.py [--loads 24] [--frames 4] [--model demo] [--folder runs/drawn-loads]
+    python benchmarks/drawn_loads.py [--loads 24] [--frames 4] [--seed N] [--model demo] [--folder runs/drawn-loads]
 
 Prints a confusion table of what was drawn against what was said, the three shares that must hold, and each load that
 was judged wrongly. Seeds from 9,000,000 on are used nowhere else. Run again, drawn loads and audited frames are kept.
@@ -23,10 +23,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--loads", type=int, default=24)
     parser.add_argument("--frames", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=SEED, help=f"from {SEED:,} on")
     parser.add_argument("--model", default="demo")
     parser.add_argument("--folder", type=Path, default=Path("runs/drawn-loads"))
     given = parser.parse_args()
-    loads = rehearse(given.folder, given.model, num_loads=given.loads, frames_per_load=given.frames, seed=SEED)
+    loads = rehearse(given.folder, given.model, num_loads=given.loads, frames_per_load=given.frames, seed=given.seed)
     print_confusion(loads)
     print_faults(loads)
     return 0 if print_shares(loads) else 1
