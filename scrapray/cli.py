@@ -6,6 +6,7 @@ All that is heavy is imported inside the command that needs it, so that ``--help
 import datetime as dt
 import shlex
 from contextlib import nullcontext, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -265,7 +266,7 @@ def evaluate(
 ) -> None:
     """Measure a model or a baseline on a split of a dataset: pixels, tiles and objects, with intervals over loads.
 
-    What chance reaches stands beside every figure.
+    What chance reaches stands beside every figure. The figures also become a run on the MLflow server.
 
     Example: [bold]scrapray evaluate models:/scrap-segmenter@champion s3://datasets/scrap-7/ --out results/[/]
     """
@@ -273,6 +274,8 @@ def evaluate(
     from scrapray.evaluation.config import EvaluateConfig
     from scrapray.evaluation.evaluate import evaluate_method
     from scrapray.evaluation.results import as_markdown, rows_of, write_results
+    from scrapray.evaluation.tracking import EXPERIMENT, track
+    from scrapray.registry import Registry
     from scrapray.screen import progress
     from scrapray.storage import Storage
 
@@ -284,6 +287,8 @@ def evaluate(
     written = write_results(evaluation.subject, rows, page, out, Storage(settings.storage))
     typer.echo(page)
     typer.echo(f"written: {', '.join(written)}")
+    run_id = track(evaluation, rows, page, settings=asdict(settings), registry=Registry())
+    typer.echo(f"MLflow: run {run_id} of experiment {EXPERIMENT}")
 
 
 @app.command("train-baseline")

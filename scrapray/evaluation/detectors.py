@@ -45,7 +45,8 @@ def detections_subject(file_uri: str, dataset: Dataset, reduce: Reduce) -> Subje
         )
     name = file_uri.rpartition("/")[2].removesuffix(DETECTIONS_SUFFIX)
     class_names = dataset.card.class_names
-    return Subject(name=name, class_names=class_names, open=partial(_open, read, len(class_names), reduce))
+    opened = partial(_open, read, len(class_names), reduce)
+    return Subject(name=name, class_names=class_names, open=opened, tags={"detections": file_uri})
 
 
 def _read(file_uri: str, dataset: Dataset) -> DetectionsInFile:

@@ -22,6 +22,7 @@ from scrapray import cluster
 from scrapray.audit.ledger import Progress
 from scrapray.audit.model import find_model
 from scrapray.baselines.trained import CARD
+from scrapray.datasets.card import DatasetCard
 from scrapray.datasets.read import Dataset, SplitTiles, open_dataset
 from scrapray.datasets.split import Split
 from scrapray.errors import ConfigurationError
@@ -49,7 +50,9 @@ class Evaluation:
 
     Attributes:
         subject: Name of the method.
-        dataset: Of the dataset, and where it lies.
+        subject_tags: What says exactly which it was.
+        dataset: Where the dataset lies.
+        dataset_card: What it says of itself.
         split: Its part.
         split_sha256: Stands for every pixel and class of it.
         num_tiles: Tiles of the split.
@@ -59,7 +62,9 @@ class Evaluation:
     """
 
     subject: str
+    subject_tags: Mapping[str, str]
     dataset: str
+    dataset_card: DatasetCard
     split: Split
     split_sha256: str
     num_tiles: int
@@ -152,7 +157,9 @@ def evaluate(
             progress(num_done, len(tiles))
     return Evaluation(
         subject=subject.name,
+        subject_tags=subject.tags,
         dataset=dataset.uri,
+        dataset_card=dataset.card,
         split=split,
         split_sha256=tiles.sha256,
         num_tiles=len(tiles),

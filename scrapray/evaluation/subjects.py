@@ -1,7 +1,7 @@
 """What can be evaluated: everything that turns tiles into anomaly maps, opened on the workers."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -49,18 +49,21 @@ class Subject:
         name: What tables call it.
         class_names: Contaminants that it tells apart, in the order of its maps; none if it tells any from steel only.
         open: Loads it on a worker, for the device named.
+        tags: What says exactly which it is, such as the hash of its weights.
     """
 
     name: str
     class_names: tuple[str, ...]
     open: Callable[[str], Scorer]
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 def bundle_subject(model: FoundModel, storage: Storage, *, autocast: bool) -> Subject:
     """A bundle; it looks at each tile of the dataset in tiles of its own size, all over."""
     name = f"{model.name} {model.version}"
     opened = partial(_open_bundle, model.bundle_uri, storage, autocast)
-    return Subject(name=name, class_names=model.card.class_names, open=opened)
+    tags = {"model_uri": model.uri, "model_version": model.version, "weights_sha256": model.card.weights_sha256}
+    return Subject(name=name, class_names=model.card.class_names, open=opened, tags=tags)
 
 
 def _open_bundle(bundle_uri: str, storage: Storage, autocast: bool, device: str) -> Scorer:

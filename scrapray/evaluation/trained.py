@@ -117,7 +117,8 @@ def trained_subject(folder_uri: str, storage: Storage, reduce: Reduce) -> Subjec
         raise ModelError(f"{source}: method is {card.method!r}, must be one of {', '.join(TRAINED)}; train it again")
     name = f"{card.method} {folder_uri.rstrip('/').rpartition('/')[2]}"
     opened = partial(_open, folder_uri, storage, card, reduce)
-    return Subject(name=name, class_names=card.class_names, open=opened)
+    tags = {"model_uri": folder_uri, "weights_sha256": card.weights_sha256}
+    return Subject(name=name, class_names=card.class_names, open=opened, tags=tags)
 
 
 def _open(folder_uri: str, storage: Storage, card: BaselineCard, reduce: Reduce, device: str) -> Scorer:

@@ -35,7 +35,7 @@ class Registry:
 
         Args:
             tracking_uri: See ``Server``.
-            model_name: Of the registered model; runs are grouped under this name too.
+            model_name: Of the registered model; its trainings are grouped under this name too.
             journals: Folder on this machine for what the server does not take, one subfolder for each run.
         """
         self._server = Server(tracking_uri)
@@ -48,10 +48,16 @@ class Registry:
         return self._server.uri
 
     @contextmanager
-    def start_run(self, name: str, *, run_id: str | None = None) -> Iterator[Run]:
-        """A run that ends with this context; with an id, an earlier one goes on. Sends first what others kept."""
+    def start_run(self, name: str, *, run_id: str | None = None, experiment: str | None = None) -> Iterator[Run]:
+        """A run that ends with this context. Sends first what others kept.
+
+        Args:
+            name: Of the run.
+            run_id: Of an earlier run that goes on.
+            experiment: Name of the group that a new run belongs to; by default that of the model.
+        """
         with self._server.explained("start a run"):
-            run_id = run_id or self._new_run(name)
+            run_id = run_id or self._new_run(name, experiment or self._model_name)
             self._server.client.update_run(run_id, status="RUNNING")
         self.send_journals()
         run = self._run(run_id)
@@ -183,14 +189,14 @@ class Registry:
             self._remember(former[:-1])
         return self.show(CHAMPION)
 
-    def _new_run(self, name: str) -> str:
+    def _new_run(self, name: str, experiment: str) -> str:
         client = self._server.client
-        experiment = client.get_experiment_by_name(self._model_name)
-        if experiment:
-            experiment_id = experiment.experiment_id
+        known = client.get_experiment_by_name(experiment)
+        if known:
+            experiment_id = known.experiment_id
         else:
             beside = (self._server.file.parent / "mlartifacts").as_uri() if self._server.file else None
-            experiment_id = client.create_experiment(self._model_name, artifact_location=beside)
+            experiment_id = client.create_experiment(experiment, artifact_location=beside)
         run_id: str = client.create_run(experiment_id, run_name=name).info.run_id
         return run_id
 

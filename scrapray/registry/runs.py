@@ -46,13 +46,17 @@ class Run:
         figures = [[name, float(value), now_ms, step] for name, value in values.items()]
         self._send({"call": "metrics", "figures": figures})
 
+    def set_tags(self, values: Mapping[str, str]) -> None:
+        """Say what runs can be found by."""
+        self._send({"call": "tags", "values": dict(values)})
+
     def log_settings(self, settings: Mapping[str, Any], *, dataset_card: Mapping[str, Any]) -> None:
         """Log what the run is made of: settings (nested ones as ``section.key``), dataset, and version of the code.
 
         Settings and card are kept whole as files too, since the server cuts long values.
         """
         tags = {"code_version": scrapray.__version__, "dataset_sha256": str(dataset_card["dataset_sha256"])}
-        self._send({"call": "tags", "values": tags})
+        self.set_tags(tags)
         self._send({"call": "params", "values": dict(_flat(settings))})
         with tempfile.TemporaryDirectory(prefix="scrapray-run-") as folder:
             for name, values in (("settings.json", settings), ("dataset_card.json", dataset_card)):

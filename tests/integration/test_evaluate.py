@@ -1,10 +1,12 @@
 """A bundle measured on a dataset on a real local Ray, against scikit-learn on maps put side by side."""
 
 import json
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -22,13 +24,16 @@ from scrapray.evaluation.config import EvaluateConfig, WorkersConfig
 from scrapray.evaluation.evaluate import Evaluation, evaluate, evaluate_method
 from scrapray.evaluation.results import as_markdown, rows_of
 from scrapray.evaluation.subjects import Scored, Scorer, Subject, bundle_subject, references_of
+from scrapray.evaluation.tracking import EXPERIMENT, track
 from scrapray.evaluation.trained import train_baseline
 from scrapray.imagery.masks import encode_mask
 from scrapray.imagery.scenes import SceneSettings, draw_archive
+from scrapray.registry import Registry
+from scrapray.segmenter.bundle import read_card
 from scrapray.segmenter.measure import STRIDE_PX, at_cells
 from scrapray.storage import Storage
 
-pytestmark = pytest.mark.usefixtures("engine")
+pytestmark = pytest.mark.usefixtures("engine", "registry_folder")
 
 
 @pytest.fixture(scope="module")
@@ -107,11 +112,35 @@ def test_the_command_prints_what_it_writes(dataset: Dataset, tiny_bundle: Path, 
     assert result.exit_code == 0, result.output
     (page,) = (tmp_path / "results").glob("*.md")
     assert page.read_text() in result.output
+    assert re.search(rf"MLflow: run \w+ of experiment {EXPERIMENT}", result.output)
     assert "| chance |" in page.read_text()
     (table,) = (tmp_path / "results").glob("*.parquet")
     assert pq.read_table(table).schema.equals(schema.EVALUATION)
     (csv,) = (tmp_path / "results").glob("*.csv")
     assert len(csv.read_text().splitlines()) == 1 + pq.read_table(table).num_rows
+
+
+def test_an_evaluation_is_a_run_that_says_what_was_held_against_what(
+    measured: Evaluation, dataset: Dataset, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    rows = rows_of(measured)
+    run_id = track(measured, rows, "# A page\n", settings={"workers": {"actors": 1}}, registry=Registry())
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    run = client.get_run(run_id)
+    assert client.get_experiment(run.info.experiment_id).name == EXPERIMENT
+    assert (run.info.status, run.info.run_name) == ("FINISHED", measured.subject)
+    card = read_card(tiny_bundle)
+    assert {name: run.data.tags[name] for name in ("model_version", "weights_sha256", "dataset_sha256", "split")} == {
+        "model_version": card.version,
+        "weights_sha256": card.weights_sha256,
+        "dataset_sha256": dataset.card.dataset_sha256,
+        "split": "test",
+    }
+    known = {(row["class_name"], row["figure"]): row["value"] for row in rows}
+    assert run.data.metrics["spray can/average_precision"] == known["spray can", "average_precision"]
+    assert len(run.data.metrics) == sum(value is not None for value in known.values())
+    suffixes = {Path(file.path).suffix for file in client.list_artifacts(run_id)}
+    assert suffixes == {".parquet", ".csv", ".md", ".json"}
 
 
 def blank(scores: float) -> Subject:

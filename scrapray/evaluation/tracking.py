@@ -1,0 +1,45 @@
+"""An evaluation as a run on the MLflow server, so that models are compared there over time."""
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from scrapray.evaluation.evaluate import Evaluation
+from scrapray.evaluation.results import Row, write_results
+from scrapray.registry import Registry
+from scrapray.storage import Storage
+
+EXPERIMENT = "scrap-evaluations"
+"""Groups the runs."""
+
+
+def track(
+    evaluation: Evaluation, rows: Sequence[Row], page: str, *, settings: Mapping[str, Any], registry: Registry
+) -> str:
+    """Log figures as ``<class>/<figure>``, the files, settings, and what was held against what.
+
+    Args:
+        evaluation: What was measured.
+        rows: As ``rows_of`` gives them.
+        page: As ``as_markdown`` does.
+        settings: Of the evaluation.
+        registry: Takes the run.
+
+    Returns:
+        Id of the run.
+
+    Raises:
+        RegistryError: The server cannot be reached.
+    """
+    figures = {f"{row['class_name']}/{row['figure']}": row["value"] for row in rows if row["value"] is not None}
+    with registry.start_run(evaluation.subject, experiment=EXPERIMENT) as run:
+        run.set_tags({"split": evaluation.split, "split_sha256": evaluation.split_sha256, **evaluation.subject_tags})
+        run.log_settings(settings, dataset_card=asdict(evaluation.dataset_card))
+        run.log_metrics(0, {re.sub(r"[^\w\-./: ]+", "", name): value for name, value in figures.items()})
+        with tempfile.TemporaryDirectory(prefix="scrapray-evaluation-") as folder:
+            for path in write_results(evaluation.subject, rows, page, folder, Storage()):
+                run.log_file(Path(path))
+    return run.run_id
