@@ -284,7 +284,7 @@ def evaluate(
         evaluation = evaluate_method(method, dataset, split=split, config=settings, progress=report)
     rows = rows_of(evaluation)
     page = as_markdown(evaluation, rows)
-    written = write_results(evaluation.subject, rows, page, out, Storage(settings.storage))
+    written = write_results(evaluation, rows, page, out, Storage(settings.storage))
     typer.echo(page)
     typer.echo(f"written: {', '.join(written)}")
     run_id = track(evaluation, rows, page, settings=asdict(settings), registry=Registry())

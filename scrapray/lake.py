@@ -27,6 +27,7 @@ _NAMED = {
     "results": schema.RESULTS,
     "test_statistics": schema.TEST_STATISTICS,
     "evaluation": schema.EVALUATION,
+    "comparison": schema.COMPARISON,
     **schema.PUBLISHED,
     "tiles": schema.TILES,
     "tile_manifest": schema.TILE_MANIFEST,

@@ -250,6 +250,25 @@ EVALUATION = pa.schema(
 """One row per class and figure of an evaluation: its value, with a 95 % interval over loads where it has one, what
 chance reaches, and why there is no value where there is none."""
 
+COMPARISON = pa.schema(
+    [
+        _required("table", pa.string()),
+        _required("label", pa.string()),
+        _required("class_name", pa.string()),
+        _required("figure", pa.string()),
+        _required("num_runs", pa.int64()),
+        pa.field("mean", pa.float64()),
+        pa.field("spread", pa.float64()),
+        pa.field("low", pa.float64()),
+        pa.field("high", pa.float64()),
+        pa.field("chance", pa.float64()),
+        pa.field("published", pa.float64()),
+        pa.field("reason", pa.string()),
+    ]
+)
+"""One row per entry of a table that compares methods, class and figure: mean and standard deviation over seeds, mean
+ends of the intervals over loads, chance, what the paper says, and why there is no value where there is none."""
+
 PUBLISHED = {"frames": FRAMES, "detections": DETECTIONS, "trucks": TRUCKS, "runs": RUNS, "loads": LOADS}
 """Published tables in the order of publishing: ``loads`` comes last, so a load never points at what is not there."""
 

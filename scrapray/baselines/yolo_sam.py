@@ -34,6 +34,7 @@ from scrapray.segmenter.box_masks import BoxMasker
 
 COCO, RANDOM = "coco", "random"
 """Weights of ultralytics' own, trained on COCO; and weights that are none."""
+YoloVersion = Literal["v8", "11"]
 _TELLS_OTHERS = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
 
 
@@ -42,7 +43,8 @@ class YoloSamConfig:
     """``[yolo_sam]``: the defaults of ultralytics, but for the floor of scores.
 
     Attributes:
-        model: A model for segmentation as ultralytics names it.
+        version: YOLOv8 or YOLO11.
+        size: Nano to extra large; the scrap paper took the largest of both.
         weights: ``coco`` for those of ultralytics (fetched by it), a ``.pt`` file, or ``random``.
         masker: SAM: a name on the hub, or a folder.
         input_px: Side to which tiles are resized.
@@ -56,7 +58,8 @@ class YoloSamConfig:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
-    model: Literal["yolov8n-seg", "yolov8x-seg", "yolo11n-seg", "yolo11x-seg"] = "yolov8x-seg"
+    version: YoloVersion = "v8"
+    size: Literal["n", "s", "m", "l", "x"] = "x"
     weights: str = COCO
     masker: str = "facebook/sam-vit-huge"
     input_px: int = 640
@@ -72,6 +75,11 @@ class YoloSamConfig:
             require(getattr(self, name) >= least, f"{name} is {getattr(self, name)}, must be {least} or more")
         for name in ("min_score", "max_overlap"):
             require(0 < getattr(self, name) < 1, f"{name} is {getattr(self, name)}, must be between 0 and 1")
+
+    @property
+    def model(self) -> str:
+        """The model as ultralytics names it."""
+        return f"yolo{self.version}{self.size}-seg"
 
 
 class YoloSam:

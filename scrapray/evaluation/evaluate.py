@@ -10,8 +10,7 @@ Shapes: N tiles, K classes of the method, H W pixels, h w cells.
 import pickle
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import reduce
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,21 +26,18 @@ from scrapray.datasets.read import Dataset, SplitTiles, open_dataset
 from scrapray.datasets.split import Split
 from scrapray.errors import ConfigurationError
 from scrapray.evaluation.config import EvaluateConfig, WorkersConfig
+from scrapray.evaluation.counting import Counted, Counter, WorstTile, worst_of
 from scrapray.evaluation.detectors import DETECTIONS_SUFFIX, detections_subject
 from scrapray.evaluation.subjects import Subject, bundle_subject, winclip_subject
 from scrapray.evaluation.trained import TRAINED, trained_subject
-from scrapray.segmenter.measure import ANY, STRIDE_PX, at_cells
+from scrapray.segmenter.measure import STRIDE_PX
 from scrapray.statistics.bootstrap import DROPPED_BITS, intervals
 from scrapray.statistics.counts import ClassCounts
 from scrapray.statistics.metrics import ScoreHistogram
 from scrapray.storage import Storage, absolute, join
 
-_TILES_AT_ONCE = 16
 _OTHER_STAGES = 2
 """Reading the list of loads and bringing counts back take a CPU each."""
-
-Counts = dict[str, ClassCounts]
-"""By class, and of any contaminant under ``ANY``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,7 +53,9 @@ class Evaluation:
         split_sha256: Stands for every pixel and class of it.
         num_tiles: Tiles of the split.
         num_loads: Loads of the split.
-        counts: Of the whole split.
+        counts: Of the whole split, by class, and of any contaminant under ``ANY``.
+        confusion_KK: See ``Counted``.
+        worst: Tiles that it got most wrong.
         intervals: 95 % intervals over loads of the pixel figures, by class and figure; None where no load has one.
     """
 
@@ -69,7 +67,9 @@ class Evaluation:
     split_sha256: str
     num_tiles: int
     num_loads: int
-    counts: Counts
+    counts: Mapping[str, ClassCounts]
+    confusion_KK: NDArray[np.int64]
+    worst: Sequence[WorstTile]
     intervals: Mapping[str, Mapping[str, tuple[float, float] | None]]
 
 
@@ -145,16 +145,17 @@ def evaluate(
         wait_s=workers.wait_for_nodes_s,
         mend="lower actors, cpus_per_actor or gpus_per_actor, or add nodes",
     )
-    whole: Counts = defaultdict(ClassCounts.empty)
+    whole: Counted | None = None
     of_loads: dict[str, list[ScoreHistogram]] = defaultdict(list)
     num_done = 0
     with cluster.own_errors(dataset.uri, dataset.storage):
-        for load_id, counts in _counted(subject, tiles, places, class_ids, workers):
-            for name, of_class in counts.items():
-                whole[name] += of_class
+        for load_id, counted in _counted(subject, tiles, places, class_ids, workers):
+            whole = whole + counted if whole else counted
+            for name, of_class in counted.classes.items():
                 of_loads[name].append(of_class.pixels.coarsened(DROPPED_BITS))
             num_done += len(places[load_id])
             progress(num_done, len(tiles))
+    assert whole is not None, "there are loads"
     return Evaluation(
         subject=subject.name,
         subject_tags=subject.tags,
@@ -164,7 +165,9 @@ def evaluate(
         split_sha256=tiles.sha256,
         num_tiles=len(tiles),
         num_loads=len(places),
-        counts=dict(whole),
+        counts=whole.classes,
+        confusion_KK=whole.confusion_KK,
+        worst=whole.worst,
         intervals={name: intervals(histograms) for name, histograms in of_loads.items()},
     )
 
@@ -189,8 +192,8 @@ def _counted(
     places: Mapping[str, Sequence[int]],
     class_ids: Mapping[str, int],
     workers: WorkersConfig,
-) -> Iterator[tuple[str, Counts]]:
-    """Loads and their counts, in order."""
+) -> Iterator[tuple[str, Counted]]:
+    """Loads and what was counted of them, in order."""
     context = cluster.set_up_data(workers.no_progress_timeout_s)
     context.execution_options.preserve_order = True
     rows = [{"load_id": load_id, "places": list(of_load)} for load_id, of_load in places.items()]
@@ -203,35 +206,24 @@ def _counted(
         num_gpus=workers.gpus_per_actor,
     )
     for row in counted.iter_rows():
-        yield row["load_id"], pickle.loads(row["counts"])
+        yield row["load_id"], pickle.loads(row["counted"])
 
 
 class CountLoads:
     """One method, loaded once, that turns loads into counts."""
 
     def __init__(self, subject: Subject, tiles: SplitTiles, class_ids: Mapping[str, int], device: str) -> None:
-        self._score = subject.open(device)
-        self._tiles = tiles
-        self._class_ids = class_ids
+        self._counter = Counter(subject.open(device), tiles, class_ids)
+        self._worst: tuple[WorstTile, ...] = ()
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, list[Any]]:
         """Turn ids of loads and places of their tiles into counts."""
-        counted = [pickle.dumps(self.count(places.tolist())) for places in batch["places"]]
-        return {"load_id": list(batch["load_id"]), "counts": counted}
+        counted = [
+            pickle.dumps(self._without_known(self._counter.count(places.tolist()))) for places in batch["places"]
+        ]
+        return {"load_id": list(batch["load_id"]), "counted": counted}
 
-    def count(self, places: Sequence[int]) -> Counts:
-        """Counts of some tiles, taken a few at a time."""
-        parts = (
-            self._count_few(places[first : first + _TILES_AT_ONCE]) for first in range(0, len(places), _TILES_AT_ONCE)
-        )
-        return reduce(lambda one, other: {name: one[name] + other[name] for name in one}, parts)
-
-    def _count_few(self, places: Sequence[int]) -> Counts:
-        pairs = [self._tiles[place] for place in places]
-        tile_ids = [self._tiles.tile_ids[place] for place in places]
-        scored = self._score(np.stack([tile_HW3 for tile_HW3, _ in pairs]), tile_ids)
-        classes_Nhw = at_cells(np.stack([class_HW for _, class_HW in pairs]))
-        counts = {ANY: ClassCounts.of(scored.maps_NKhw[:, 0], classes_Nhw > 0, STRIDE_PX, scored.tiles_N)}
-        for index, (name, class_id) in enumerate(self._class_ids.items(), start=1):
-            counts[name] = ClassCounts.of(scored.maps_NKhw[:, index], classes_Nhw == class_id, STRIDE_PX)
-        return counts
+    def _without_known(self, counted: Counted) -> Counted:
+        """Leave out tiles that are not among the worst of all that this worker has seen: their pixels are large."""
+        self._worst = worst_of((*self._worst, *counted.worst))
+        return replace(counted, worst=tuple(tile for tile in counted.worst if tile in self._worst))

@@ -2,6 +2,8 @@
 
 <out>/<subject>.parquet, .csv      ``schema.EVALUATION``
 <out>/<subject>.md                 what the command prints
+<out>/<subject>-curves.svg         see ``pictures``
+<out>/<subject>-worst.png
 """
 
 import re
@@ -13,6 +15,7 @@ import pyarrow.csv
 
 from scrapray import schema
 from scrapray.evaluation.evaluate import Evaluation
+from scrapray.evaluation.pictures import draw_curves, draw_worst
 from scrapray.lake import write_table
 from scrapray.statistics.counts import SIZE_BANDS, ClassCounts
 from scrapray.statistics.metrics import MAX_FALSE_ALARM_RATE, PixelMetrics
@@ -101,11 +104,11 @@ def _why(found: PixelMetrics, figure: str) -> str:
     return _NO_STEEL if found.auroc is None else _TOO_FEW_STEPS
 
 
-def write_results(subject: str, rows: Sequence[Row], page: str, out_uri: str, storage: Storage) -> list[str]:
+def write_results(evaluation: Evaluation, rows: Sequence[Row], page: str, out_uri: str, storage: Storage) -> list[str]:
     """Write the files of an evaluation, in place of those of the same method.
 
     Args:
-        subject: Name of the method.
+        evaluation: What was measured.
         rows: As ``rows_of`` gives them.
         page: As ``as_markdown`` does.
         out_uri: Folder.
@@ -114,15 +117,23 @@ def write_results(subject: str, rows: Sequence[Row], page: str, out_uri: str, st
     Returns:
         Their URIs.
     """
-    name = re.sub(r"[^\w.+-]+", "-", subject)
-    parquet, csv, markdown = (join(out_uri, f"{name}{suffix}") for suffix in (".parquet", ".csv", ".md"))
     table = pa.Table.from_pylist(rows, schema=schema.EVALUATION)
-    write_table(table, schema.EVALUATION, parquet, storage)
-    buffer = pa.BufferOutputStream()
-    pa.csv.write_csv(table, buffer)
-    storage.write_bytes(csv, buffer.getvalue().to_pybytes())
-    storage.write_bytes(markdown, page.encode())
-    return [parquet, csv, markdown]
+    csv = pa.BufferOutputStream()
+    pa.csv.write_csv(table, csv)
+    files = {
+        ".csv": csv.getvalue().to_pybytes(),
+        ".md": page.encode(),
+        "-curves.svg": draw_curves(evaluation.counts, evaluation.confusion_KK),
+        "-worst.png": draw_worst(evaluation.worst, evaluation.dataset_card.class_names),
+    }
+    stem = join(out_uri, re.sub(r"[^\w.+-]+", "-", evaluation.subject))
+    write_table(table, schema.EVALUATION, f"{stem}.parquet", storage)
+    written = [f"{stem}.parquet"]
+    for ending, data in files.items():
+        if data is not None:
+            storage.write_bytes(f"{stem}{ending}", data)
+            written.append(f"{stem}{ending}")
+    return written
 
 
 def as_markdown(evaluation: Evaluation, rows_of_it: Sequence[Row]) -> str:

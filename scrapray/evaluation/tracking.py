@@ -40,6 +40,6 @@ def track(
         run.log_settings(settings, dataset_card=asdict(evaluation.dataset_card))
         run.log_metrics(0, {re.sub(r"[^\w\-./: ]+", "", name): value for name, value in figures.items()})
         with tempfile.TemporaryDirectory(prefix="scrapray-evaluation-") as folder:
-            for path in write_results(evaluation.subject, rows, page, folder, Storage()):
+            for path in write_results(evaluation, rows, page, folder, Storage()):
                 run.log_file(Path(path))
     return run.run_id

@@ -30,6 +30,14 @@ def outlined(image_HW3: Pixels, class_HW: Pixels) -> Pixels:
     return drawn_HW3
 
 
+def heated(image_HW3: Pixels, map_hw: NDArray[np.floating]) -> Pixels:
+    """A picture, darkened, with scores from 0 to 1 glowing on it; the map may be smaller than it."""
+    height, width = image_HW3.shape[:2]
+    scores_HW = cv2.resize(np.asarray(map_hw, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    colors_HW3 = cv2.applyColorMap(np.rint(scores_HW * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    return np.asarray(cv2.addWeighted(image_HW3, 0.4, np.ascontiguousarray(colors_HW3), 0.6, 0), np.uint8)
+
+
 def color_of(class_id: int) -> tuple[int, int, int]:
     """RGB of a contaminant's lines, by its class id."""
     return _COLORS_RGB[(class_id - 1) % len(_COLORS_RGB)]

@@ -9,7 +9,7 @@ Shapes: U bins that are not empty, from the lowest score upwards.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,15 @@ class PixelMetrics:
     f1_threshold: float | None
     aupro_exact: float | None
     aupro_repo200: float | None
+
+
+class Curves(NamedTuple):
+    """Points over all thresholds, from the highest score downwards; all begin at a recall of 0."""
+
+    recall: npt.NDArray[np.float64]
+    precision: npt.NDArray[np.float64]
+    false_alarm_rate: npt.NDArray[np.float64]
+    overlap: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,6 +212,24 @@ class ScoreHistogram:
             "aupro_exact": _aupro_exact(false_alarm_rate_U, overlap_U),
             "aupro_repo200": _aupro_repo200(scores_U, false_alarm_rate_U, overlap_U),
         }
+
+    def curves(self, most_points: int = 500) -> Curves | None:
+        """Precision, overlap with regions and false alarms over recall, thinned out evenly; None without both kinds."""
+        normal, found = self.normal_U[::-1], self.contaminant_U[::-1]
+        if not (normal.any() and found.any()):
+            return None
+        false_alarms, hits = np.cumsum(normal), np.cumsum(found)
+        # As many points where recall rises as where false alarms do.
+        position = hits / hits[-1] + false_alarms / false_alarms[-1]
+        kept = np.unique(
+            np.searchsorted(position, np.linspace(0, position[-1], most_points)).clip(0, len(position) - 1)
+        )
+        return Curves(
+            recall=np.append(0, (hits / hits[-1])[kept]),
+            precision=np.append(1, (hits / (hits + false_alarms))[kept]),
+            false_alarm_rate=np.append(0, (false_alarms / false_alarms[-1])[kept]),
+            overlap=np.append(0, (np.cumsum(self.overlap_U[::-1]) / self.num_regions)[kept]),
+        )
 
     def reliability(self, num_bins: int = 15) -> "Reliability":
         """Whether a score is the chance of a contaminant, in equal steps of the score."""

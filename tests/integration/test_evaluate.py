@@ -87,8 +87,8 @@ def test_figures_are_those_of_scikit_learn_on_all_pixels(
     assert (measured.num_tiles, measured.num_loads) == (len(tiles), len(set(tiles.load_ids)))
 
 
-def test_one_worker_and_several_give_the_same_table(measured: Evaluation, dataset: Dataset, tiny_bundle: Path) -> None:
-    workers = WorkersConfig(actors=5)
+def test_one_worker_and_seven_give_the_same_table(measured: Evaluation, dataset: Dataset, tiny_bundle: Path) -> None:
+    workers = WorkersConfig(actors=7)
     again = evaluate(subject_of(tiny_bundle), dataset, split="test", workers=workers)
     assert rows_of(again) == rows_of(measured)
     assert as_markdown(again, rows_of(again)) == as_markdown(measured, rows_of(measured))
@@ -224,7 +224,8 @@ input_px = 64
 max_instances = 20
 epochs = 1
 [yolo_sam]
-model = "yolo11n-seg"
+version = "11"
+size = "n"
 weights = "random"
 masker = "MASKER"
 input_px = 64

@@ -13,7 +13,7 @@ pytest.importorskip("ultralytics", reason="needs the extra yolo (AGPL): pip inst
 
 NAMES = ("motor", "cable", "spray can")
 SETTINGS = YoloSamConfig(
-    model="yolo11n-seg", weights="random", input_px=64, epochs=2, batch_size=4, max_instances=5, min_score=1e-6
+    version="11", size="n", weights="random", input_px=64, epochs=2, batch_size=4, max_instances=5, min_score=1e-6
 )
 
 

@@ -272,3 +272,24 @@ def test_counts_travel_whole() -> None:
     sent = pickle.loads(pickle.dumps(counted))
     assert sent.metrics() == counted.metrics()
     assert (sent + counted).num_regions == 2 * counted.num_regions
+
+
+def test_curves_go_through_the_points_of_scikit_learn():
+    rng = np.random.default_rng(5)
+    truth = rng.random((2, 40, 40)) < 0.05
+    scores = np.clip(rng.normal(0.3 + 0.2 * truth, 0.1), 0, 1).astype(np.float32)
+    curves = ScoreHistogram.of(scores, truth).curves(most_points=100_000)
+    precision, recall, _ = precision_recall_curve(truth.ravel(), scores.ravel())
+    np.testing.assert_allclose(curves.precision, precision[::-1], atol=1e-6)
+    np.testing.assert_allclose(curves.recall, recall[::-1], atol=1e-6)
+    few = ScoreHistogram.of(scores, truth).curves(most_points=50)
+    assert len(few.recall) <= 51
+    assert (few.recall[-1], few.false_alarm_rate[-1], few.overlap[-1]) == pytest.approx((1, 1, 1))
+    assert np.isin(few.precision, curves.precision).all()
+
+
+def test_without_both_kinds_of_pixels_there_are_no_curves():
+    scores = np.random.default_rng(0).random((1, 8, 8))
+    for truth in (np.zeros((1, 8, 8), bool), np.ones((1, 8, 8), bool)):
+        assert ScoreHistogram.of(scores, truth).curves() is None
+    assert ScoreHistogram.empty().curves() is None

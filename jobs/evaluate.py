@@ -1,0 +1,39 @@
+"""The tables of the scrap paper for a dataset: baselines, our segmenter and its ablations, each trained and measured.
+
+    python jobs/evaluate.py s3://datasets/scrap-7/ results/ [evaluate.toml] [--table paper] [--profile demo] [--seeds 0]
+
+``--table methods`` or ``--table scales`` makes one of both. Needs hours on a GPU; stopped, it goes on with the run that
+it was at. Prints the tables; their files and a picture of each lie in the folder.
+"""
+
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from pathlib import Path
+
+from scrapray.config import read_settings
+from scrapray.errors import in_one_line
+from scrapray.evaluation.comparison import TABLES, Comparison, as_page, write_comparison
+from scrapray.evaluation.config import EvaluateConfig
+
+TITLES = {"methods": "Methods", "scales": "Windows of the multi-scale mechanism"}
+
+
+def main(dataset: str, folder: Path, config: Path | None, table: str, profile: list[str], seeds: list[int]) -> None:
+    """Train, measure, print and write."""
+    settings = read_settings(config, EvaluateConfig) if config else EvaluateConfig()
+    comparison = Comparison(dataset_uri=dataset, folder=folder, config=settings, profiles=profile, seeds=seeds)
+    for name in TABLES if table == "paper" else (table,):
+        rows = comparison.rows(name)
+        print(as_page(rows, TITLES[name]), *write_comparison(rows, TITLES[name], folder), sep="\n")
+
+
+if __name__ == "__main__":
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("dataset")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("config", type=Path, nargs="?")
+    parser.add_argument("--table", choices=("paper", *TABLES), default="paper")
+    parser.add_argument("--profile", action="append", default=[])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    with in_one_line(f"python {sys.argv[0]}"):
+        main(**vars(parser.parse_args()))

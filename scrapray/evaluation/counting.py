@@ -1,0 +1,146 @@
+"""What a worker makes of loads: counts that add up, and the few tiles that the method got most wrong. Without Ray.
+
+Shapes: N tiles, K classes that the method tells, H W pixels of a tile, h w cells of a map.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from scrapray.datasets.read import SplitTiles
+from scrapray.evaluation.subjects import Scorer
+from scrapray.imagery.components import EIGHT_CONNECTED
+from scrapray.segmenter.measure import ANY, STRIDE_PX, at_cells
+from scrapray.statistics.counts import ClassCounts
+
+NUM_WORST = 8
+"""Of each kind."""
+_TILES_AT_ONCE = 16
+_NEAR_CELLS = 2
+"""Scores so near to a contaminant are no false alarm."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WorstTile:
+    """A tile that a method got wrong.
+
+    Attributes:
+        kind: A contaminant that it passed over, or steel that it took for one.
+        error: How wrong, 0 to 1: what lacks to 1 in the highest score on the object that scores least; or the highest
+            score on steel.
+        place: Of the tile in its split.
+        tile_id: Its name.
+        tile_HW3: RGB.
+        class_HW: Its truth.
+        map_hw: Scores of any contaminant.
+    """
+
+    kind: Literal["miss", "false alarm"]
+    error: float
+    place: int
+    tile_id: str
+    tile_HW3: NDArray[np.uint8]
+    class_HW: NDArray[np.uint8]
+    map_hw: NDArray[np.float16]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Counted:
+    """Of some tiles; ``a + b`` is what one worker would have made of both.
+
+    Attributes:
+        classes: Counts by class, and of any contaminant under ``ANY``.
+        confusion_KK: Pixels of each class by the class whose map scores highest there, whatever it scores.
+        worst: At most ``NUM_WORST`` of each kind, the worst first.
+    """
+
+    classes: Mapping[str, ClassCounts]
+    confusion_KK: NDArray[np.int64]
+    worst: tuple[WorstTile, ...]
+
+    def __add__(self, other: Self) -> Self:
+        classes = {name: counts + other.classes[name] for name, counts in self.classes.items()}
+        worst = worst_of((*self.worst, *other.worst))
+        return type(self)(classes, self.confusion_KK + other.confusion_KK, worst)
+
+
+def worst_of(tiles: Iterable[WorstTile]) -> tuple[WorstTile, ...]:
+    """The worst of each kind, in an order that does not depend on theirs."""
+    ordered = sorted(tiles, key=lambda tile: (tile.kind != "miss", -tile.error, tile.place))
+    return tuple(
+        tile for kind in ("miss", "false alarm") for tile in [one for one in ordered if one.kind == kind][:NUM_WORST]
+    )
+
+
+class Counter:
+    """One method on one split."""
+
+    def __init__(self, score: Scorer, tiles: SplitTiles, class_ids: Mapping[str, int]) -> None:
+        """Take note of them.
+
+        Args:
+            score: The method.
+            tiles: The split.
+            class_ids: Class ids in the masks, of the classes that the method tells, in the order of its maps.
+        """
+        self._score = score
+        self._tiles = tiles
+        self._class_ids = class_ids
+
+    def count(self, places: Sequence[int]) -> Counted:
+        """Make counts of some tiles, taken a few at a time."""
+        firsts = range(0, len(places), _TILES_AT_ONCE)
+        return reduce(add, (self._count_few(places[first : first + _TILES_AT_ONCE]) for first in firsts))
+
+    def _count_few(self, places: Sequence[int]) -> Counted:
+        pairs = [self._tiles[place] for place in places]
+        tile_ids = [self._tiles.tile_ids[place] for place in places]
+        scored = self._score(np.stack([tile_HW3 for tile_HW3, _ in pairs]), tile_ids)
+        any_Nhw, maps_KNhw = scored.maps_NKhw[:, 0], scored.maps_NKhw[:, 1:].swapaxes(0, 1)
+        classes_Nhw = at_cells(np.stack([class_HW for _, class_HW in pairs]))
+        counts = {ANY: ClassCounts.of(any_Nhw, classes_Nhw > 0, STRIDE_PX, scored.tiles_N)}
+        for maps_Nhw, (name, class_id) in zip(maps_KNhw, self._class_ids.items(), strict=True):
+            counts[name] = ClassCounts.of(maps_Nhw, classes_Nhw == class_id, STRIDE_PX)
+        worst = (
+            WorstTile(
+                kind=kind,
+                error=error,
+                place=place,
+                tile_id=tile_id,
+                tile_HW3=tile_HW3,
+                class_HW=class_HW,
+                map_hw=map_hw.astype(np.float16),
+            )
+            for place, tile_id, (tile_HW3, class_HW), map_hw, class_hw in zip(
+                places, tile_ids, pairs, any_Nhw, classes_Nhw, strict=True
+            )
+            for kind, error in _errors(map_hw, class_hw > 0)
+        )
+        return Counted(counts, self._confusion(maps_KNhw, classes_Nhw), worst_of(worst))
+
+    def _confusion(self, maps_KNhw: NDArray[np.float32], classes_Nhw: NDArray[np.uint8]) -> NDArray[np.int64]:
+        num = len(self._class_ids)
+        confusion_KK = np.zeros((num, num), np.int64)
+        for row, class_id in enumerate(self._class_ids.values() if num else ()):
+            said = maps_KNhw[:, classes_Nhw == class_id].argmax(axis=0)
+            confusion_KK[row] = np.bincount(said, minlength=num)
+        return confusion_KK
+
+
+def _errors(
+    map_hw: NDArray[np.floating], truth_hw: NDArray[np.bool_]
+) -> list[tuple[Literal["miss", "false alarm"], float]]:
+    errors: list[tuple[Literal["miss", "false alarm"], float]] = []
+    labels_hw, num = ndimage.label(truth_hw, EIGHT_CONNECTED)
+    if num:
+        errors.append(("miss", 1 - float(np.min(ndimage.maximum(map_hw, labels_hw, range(1, num + 1))))))
+    steel_hw = ~ndimage.binary_dilation(truth_hw, iterations=_NEAR_CELLS)
+    if steel_hw.any():
+        errors.append(("false alarm", float(map_hw[steel_hw].max())))
+    return errors

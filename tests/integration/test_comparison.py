@@ -1,0 +1,59 @@
+"""Both tables of the paper on a tiny drawn dataset, by the job that makes them."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from scrapray.config import read_config, read_settings
+from scrapray.datasets.config import DatasetConfig, SplitConfig, TilesConfig
+from scrapray.datasets.prepare import prepare_dataset
+from scrapray.evaluation.comparison import METHODS, SCALES, Comparison
+from scrapray.evaluation.config import EvaluateConfig
+from scrapray.imagery.scenes import SceneSettings, draw_archive
+from tests.integration.test_evaluate import SMALL
+
+pytestmark = [pytest.mark.usefixtures("engine", "registry_folder"), pytest.mark.slow, pytest.mark.timeout(2400)]
+JOB = Path(__file__).parents[2] / "jobs" / "evaluate.py"
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> str:
+    size = SceneSettings(width_px=480, height_px=270, contaminated_share=1.0)
+    draw_archive(tmp_path / "archive", num_loads=9, frames_per_load=1, settings=size, masks=True)
+    config = DatasetConfig(
+        cameras=read_config(tmp_path / "archive" / "audit.toml").cameras,
+        tiles=TilesConfig(tile_px=64, overlap_px=0),
+        split=SplitConfig(train=0.4, validation=0.3, test=0.3, seed=1),
+    )
+    prepare_dataset("masks", str(tmp_path / "archive"), str(tmp_path / "scrap-1"), config=config, command="prepare")
+    return str(tmp_path / "scrap-1")
+
+
+def test_one_command_makes_both_tables_and_goes_on_where_it_was_stopped(
+    dataset: str, masker: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, folder = tmp_path / "evaluate.toml", tmp_path / "results"
+    winclip = '[clip]\nclip = "miniature"\n[winclip]\nnum_references = 3\n'
+    settings.write_text(winclip + SMALL.replace("MASKER", masker))
+    main = runpy.run_path(str(JOB))["main"]
+    main(dataset, folder, settings, "paper", ["demo"], [0])
+    printed = capsys.readouterr().out
+    for entry in (*METHODS, *SCALES):
+        (line,) = (line for line in printed.splitlines() if line.startswith(f"| {entry.label} |"))
+        assert line.count("0.") >= 4, line
+    for name in ("methods", "scales"):
+        assert {path.suffix for path in folder.glob(f"{name}.*")} == {".md", ".csv", ".parquet", ".svg"}
+    told: list[str] = []
+    again = Comparison(
+        dataset_uri=dataset,
+        folder=folder,
+        config=read_settings(settings, EvaluateConfig),
+        profiles=["demo"],
+        seeds=[0],
+        tell=told.append,
+    )
+    assert len(again.rows("methods")) == len(
+        {(r["label"], r["class_name"], r["figure"]) for r in again.rows("methods")}
+    )
+    assert told == [], "all is kept"
