@@ -140,7 +140,7 @@ def test_an_evaluation_is_a_run_that_says_what_was_held_against_what(
     assert run.data.metrics["spray can/average_precision"] == known["spray can", "average_precision"]
     assert len(run.data.metrics) == sum(value is not None for value in known.values())
     suffixes = {Path(file.path).suffix for file in client.list_artifacts(run_id)}
-    assert suffixes == {".parquet", ".csv", ".md", ".json"}
+    assert suffixes == {".parquet", ".csv", ".md", ".svg", ".png", ".json"}
 
 
 def blank(scores: float) -> Subject:
