@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.csv
@@ -28,7 +28,7 @@ from scrapray.evaluation.config import EvaluateConfig
 from scrapray.evaluation.evaluate import evaluate_method
 from scrapray.evaluation.results import Row, as_markdown, rows_of
 from scrapray.evaluation.tracking import track
-from scrapray.evaluation.trained import Method, train_baseline
+from scrapray.evaluation.trained import SECTIONS, Method, train_baseline
 from scrapray.lake import read_table, write_table
 from scrapray.registry import Registry
 from scrapray.segmenter.measure import ANY
@@ -39,6 +39,7 @@ from scrapray.training.profiles import read_finetune
 
 Tell = Callable[[str], None]
 """Takes a line about what is done now."""
+Baseline = Literal["winclip", "winclip+"] | Method
 Published = Mapping[str, float]
 """Figures of any contaminant in the paper, as shares."""
 FIGURES = ("auroc", "average_precision", "f1_max", "aupro_exact", "aupro_repo200")
@@ -60,7 +61,7 @@ class Entry:
     """
 
     label: str
-    method: Literal["winclip", "winclip+"] | Method | None = None
+    method: Baseline | None = None
     profiles: tuple[str, ...] = ()
     yolo: YoloVersion | None = None
     is_seeded: bool = True
@@ -144,7 +145,7 @@ class Comparison:
         """Figures of one run by class and name, measured once."""
         config, finetune = _with_seed(self.config, entry, seed), self._finetune(entry, seed)
         dataset = open_dataset(self.dataset_uri, Storage(config.storage))
-        decides = finetune.as_dict() if entry.method is None else {**asdict(config), "storage": None, "workers": None}
+        decides = finetune.as_dict() if entry.method is None else _deciding(config, entry.method)
         name = (entry.method or "ours").replace("+", "-plus")
         place = f"{name}-{seed}-{sha256_of([decides, dataset.card.dataset_sha256])[:_HASH_CHARACTERS]}"
         path = self.folder / "figures" / f"{place}.parquet"
@@ -170,6 +171,18 @@ class Comparison:
     def _finetune(self, entry: Entry, seed: int) -> FinetuneConfig:
         config = read_finetune(None, [*self.profiles, *entry.profiles])
         return replace(config, training=replace(config.training, seed=seed), storage=self.config.storage)
+
+
+def _deciding(config: EvaluateConfig, method: Baseline) -> dict[str, Any]:
+    """Sections of settings that decide what a baseline scores."""
+    own: Sequence[str]
+    match method:
+        case "winclip" | "winclip+":
+            own = ("clip", "winclip")
+        case _:
+            own = SECTIONS[method]
+    whole = asdict(config)
+    return {name: whole[name] for name in (*own, "detector")}
 
 
 def _with_seed(config: EvaluateConfig, entry: Entry, seed: int) -> EvaluateConfig:

@@ -32,7 +32,7 @@ Method = Literal["anomalyclip", "maskrcnn", "yolo-sam"]
 """Baselines that are trained on a dataset before they are measured on it."""
 TRAINED = get_args(Method)
 _WORK = "work"
-_SECTIONS: Mapping[Method, Sequence[str]] = {
+SECTIONS: Mapping[Method, Sequence[str]] = {
     "anomalyclip": ("start", "anomalyclip"),
     "maskrcnn": ("maskrcnn",),
     "yolo-sam": ("yolo_sam",),
@@ -75,7 +75,7 @@ def train_baseline(
         _train(method, dataset, folder / _WORK, config, watch),
         method=method,
         class_names=() if method == "anomalyclip" else dataset.card.class_names,
-        settings={name: whole[name] for name in _SECTIONS[method]},
+        settings={name: whole[name] for name in SECTIONS[method]},
         trained_on={"dataset": dataset.uri, "dataset_sha256": dataset.card.dataset_sha256},
     )
     shutil.rmtree(folder / _WORK)

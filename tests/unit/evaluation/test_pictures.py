@@ -37,9 +37,7 @@ def tile(kind: str, error: float) -> WorstTile:
     class_HW = np.zeros((32, 32), np.uint8)
     class_HW[4:20, 4:20] = 2
     map_hw = RNG.random((8, 8)).astype(np.float16)
-    return WorstTile(
-        kind=kind, error=error, place=0, tile_id="a", tile_HW3=tile_HW3, class_HW=class_HW, map_hw=map_hw
-    )
+    return WorstTile(kind=kind, error=error, place=0, tile_id="a", tile_HW3=tile_HW3, class_HW=class_HW, map_hw=map_hw)
 
 
 @pytest.mark.parametrize("num_false", [0, 1, 3])
