@@ -21,6 +21,8 @@ from scrapray.datasets.prepare import prepare_dataset
 from scrapray.datasets.read import Dataset, open_dataset
 from scrapray.errors import ConfigurationError, ModelError, SchemaError
 from scrapray.evaluation.config import EvaluateConfig, WorkersConfig
+from scrapray.evaluation.counting import Counter
+from scrapray.evaluation.detectors import detections_subject
 from scrapray.evaluation.evaluate import Evaluation, evaluate, evaluate_method
 from scrapray.evaluation.results import as_markdown, rows_of
 from scrapray.evaluation.subjects import Scored, Scorer, Subject, bundle_subject, references_of
@@ -87,6 +89,7 @@ def test_figures_are_those_of_scikit_learn_on_all_pixels(
     assert (measured.num_tiles, measured.num_loads) == (len(tiles), len(set(tiles.load_ids)))
 
 
+@pytest.mark.slow  # each of seven processes loads torch; what adds up is held in tests/unit/evaluation too
 def test_one_worker_and_seven_give_the_same_table(measured: Evaluation, dataset: Dataset, tiny_bundle: Path) -> None:
     workers = WorkersConfig(actors=7)
     again = evaluate(subject_of(tiny_bundle), dataset, split="test", workers=workers)
@@ -235,14 +238,9 @@ epochs = 1
 TOLD = ["any", "motor", "cable", "spray can"]
 
 
-@pytest.mark.parametrize(
-    ("method", "classes"),
-    [
-        ("anomalyclip", ["any"]),
-        pytest.param("maskrcnn", TOLD, marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
-        pytest.param("yolo-sam", TOLD, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("method", "classes"), [("anomalyclip", ["any"]), ("maskrcnn", TOLD), ("yolo-sam", TOLD)])
 def test_a_baseline_is_trained_and_measured(
     method: str, classes: list[str], dataset: Dataset, masker: str, tmp_path: Path
 ) -> None:
@@ -268,6 +266,7 @@ def test_a_baseline_that_must_be_trained_says_how(dataset: Dataset) -> None:
         evaluate_method("maskrcnn", dataset.uri, split="test", config=EvaluateConfig())
 
 
+@pytest.mark.slow
 def test_a_dataset_without_contaminants_teaches_no_baseline(dataset: Dataset, tmp_path: Path) -> None:
     only_test = tmp_path / "clean"
     config = DatasetConfig(
@@ -297,21 +296,18 @@ def test_detections_from_a_file_are_a_method_as_any_other(dataset: Dataset, tmp_
         for place in range(len(tiles))
         for class_id in np.unique(tiles[place][1])[1:].tolist()
     ]
-    right, some = tmp_path / "right.json", tmp_path / "some.json"
-    right.write_text(json.dumps(entries))
-    some.write_text(json.dumps([one for one in entries if one["category_id"] != 2]))
-    found = {
-        path.stem: {
-            (row["class_name"], row["figure"]): row["value"]
-            for row in rows_of(evaluate_method(str(path), dataset.uri, split="test", config=EvaluateConfig()))
-        }
-        for path in (right, some)
-    }
-    # A pixel in four is measured: what is smaller may be in a mask and not in its truth, but hardly here.
-    assert found["right"]["any", "average_precision"] == pytest.approx(1)
-    assert found["right"]["cable", "average_precision"] == pytest.approx(1)
-    assert found["some"]["motor", "average_precision"] == pytest.approx(1)
-    assert found["some"]["cable", "auroc"] == pytest.approx(0.5)
+    found = {}
+    for name, kept in (("right", entries), ("some", [one for one in entries if one["category_id"] != 2])):
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(kept))
+        subject = detections_subject(str(path), dataset, "max")
+        class_ids = {name: number for number, name in enumerate(subject.class_names, start=1)}
+        counted = Counter(subject.open("cpu"), tiles, class_ids).count(range(len(tiles)))
+        found[name] = {class_name: counts.pixels.metrics() for class_name, counts in counted.classes.items()}
+    assert found["right"]["any"].average_precision == pytest.approx(1)
+    assert found["right"]["cable"].average_precision == pytest.approx(1)
+    assert found["some"]["motor"].average_precision == pytest.approx(1)
+    assert found["some"]["cable"].auroc == pytest.approx(0.5)
 
 
 def test_detections_of_another_dataset_are_refused(dataset: Dataset, tmp_path: Path) -> None:
