@@ -48,6 +48,7 @@ def test_a_tile_of_steel_is_trained_on_as_one_without_instances() -> None:
     assert torch.isfinite(detector.loss([steel, pair()]))
 
 
+@pytest.mark.slow  # 30 s on a quiet core, and minutes on a busy one
 def test_it_learns_what_it_is_shown() -> None:
     torch.manual_seed(0)
     detector = MaskRcnn(replace(SETTINGS, learning_rate=0.002), 3)

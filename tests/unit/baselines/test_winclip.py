@@ -71,7 +71,7 @@ def slow_map(clip: open_clip.CLIP, image_3HW: torch.Tensor, config: WinClipConfi
     return (len(means) / sum(1 / mean for mean in means)).reshape(GRID, GRID), whole
 
 
-@pytest.mark.parametrize("states", ["flaws", "steel"])
+@pytest.mark.parametrize("states", [pytest.param("flaws", marks=pytest.mark.slow), "steel"])
 def test_maps_are_those_of_plain_loops(tiny: tuple[open_clip.CLIP, ClipConfig], states: str) -> None:
     config = WinClipConfig(states=states, temperature=0.01)
     maps_N1GG, tile_N = WinClip(*tiny, config)(TILES_NHW3, out_px=GRID)
