@@ -16,7 +16,10 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 EXIT_USAGE = 2
 EXIT_STOPPED = 130
@@ -118,3 +121,9 @@ def in_one_line(command: str) -> Iterator[None]:
 def _end(line: str, exit_code: int) -> NoReturn:
     print(f"scrapray: {line}", file=sys.stderr)
     raise SystemExit(exit_code) from None
+
+
+def first_fault(error: "ValidationError", whole: str = "the file") -> str:
+    """Where the first thing is that does not fit, and why; ``whole`` names the place of what is wrong altogether."""
+    fault = error.errors()[0]
+    return f"{'.'.join(map(str, fault['loc'])) or whole}: {fault['msg']}"

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
 from scrapray.baselines.rasterise import Instances
-from scrapray.errors import SchemaError
+from scrapray.errors import SchemaError, first_fault
 from scrapray.imagery.masks import decode_mask, parse_run_lengths
 
 
@@ -94,9 +94,7 @@ def _parse(data: bytes, source: str) -> list[_Detection]:
     try:
         return TypeAdapter(list[_Detection]).validate_json(data)
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(map(str, fault["loc"])) or "the file"
         raise SchemaError(
-            f"{source} holds no results as COCO has them: {place}: {fault['msg']}; write a list of image_id (the "
+            f"{source} holds no results as COCO has them: {first_fault(error)}; write a list of image_id (the "
             "tile_id), category_id, score and segmentation (run lengths)"
         ) from error

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from scrapray.errors import ModelError
+from scrapray.errors import ModelError, first_fault
 from scrapray.segmenter.whole_files import whole_file
 
 CARD, WEIGHTS = "baseline.json", "weights.safetensors"
@@ -74,9 +74,8 @@ def read_baseline(text: bytes, *, source: str) -> BaselineCard:
     try:
         return TypeAdapter(BaselineCard).validate_json(text)
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(map(str, fault["loc"])) or "its text"
-        raise ModelError(f"{source} is no card of a baseline: {place}: {fault['msg']}; train it again") from error
+        what = first_fault(error, "its text")
+        raise ModelError(f"{source} is no card of a baseline: {what}; train it again") from error
 
 
 def weights_of(data: bytes, card: BaselineCard, *, source: str) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from pydantic import TypeAdapter, ValidationError
 
 from scrapray.datasets.split import Split
-from scrapray.errors import SchemaError
+from scrapray.errors import SchemaError, first_fault
 from scrapray.labels import Contaminant
 from scrapray.storage import Storage, join
 
@@ -82,9 +82,7 @@ class DatasetCard:
         try:
             card = TypeAdapter(cls).validate_json(text)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"])) or "the file"
-            raise SchemaError(f"{source} is no card of a dataset: {place}: {first['msg']}; prepare it again") from error
+            raise SchemaError(f"{source} is no card of a dataset: {first_fault(error)}; prepare it again") from error
         if card.format_version != FORMAT_VERSION:
             raise SchemaError(
                 f"{source}: dataset format {card.format_version}, this version of scrapray reads {FORMAT_VERSION}; "

@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from scrapray.datasets.annotations import Annotations, PictureNames, Region, Skipped, may_be_one
 from scrapray.datasets.classes import ClassNames
-from scrapray.errors import SchemaError
+from scrapray.errors import SchemaError, first_fault
 from scrapray.imagery.masks import mask_area, parse_run_lengths
 from scrapray.keys import KeyGrammar
 from scrapray.storage import StoredObject
@@ -124,10 +124,8 @@ def _parse(data: bytes, source: str) -> _File:
     try:
         file = TypeAdapter(_File).validate_json(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
         raise SchemaError(
-            f"{source} is not a COCO file: {place}: {first['msg']}; export it again with images, categories and "
+            f"{source} is not a COCO file: {first_fault(error)}; export it again with images, categories and "
             "annotations"
         ) from error
     for kind, entries in (("images", file.images), ("categories", file.categories)):
