@@ -5,13 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from scrapray.config import read_config, read_settings
-from scrapray.datasets.config import DatasetConfig, SplitConfig, TilesConfig
-from scrapray.datasets.prepare import prepare_dataset
+from scrapray.config import read_settings
+from scrapray.datasets.config import SplitConfig
 from scrapray.evaluation.comparison import METHODS, SCALES, Comparison
 from scrapray.evaluation.config import EvaluateConfig
-from scrapray.imagery.scenes import SceneSettings, draw_archive
-from tests.integration.test_evaluate import SMALL
+from tests.integration.test_evaluate import SMALL, prepare_drawn
 
 pytestmark = [pytest.mark.usefixtures("engine", "registry_folder"), pytest.mark.slow, pytest.mark.timeout(2400)]
 JOB = Path(__file__).parents[2] / "jobs" / "evaluate.py"
@@ -19,15 +17,7 @@ JOB = Path(__file__).parents[2] / "jobs" / "evaluate.py"
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> str:
-    size = SceneSettings(width_px=480, height_px=270, contaminated_share=1.0)
-    draw_archive(tmp_path / "archive", num_loads=9, frames_per_load=1, settings=size, masks=True)
-    config = DatasetConfig(
-        cameras=read_config(tmp_path / "archive" / "audit.toml").cameras,
-        tiles=TilesConfig(tile_px=64, overlap_px=0),
-        split=SplitConfig(train=0.4, validation=0.3, test=0.3, seed=1),
-    )
-    prepare_dataset("masks", str(tmp_path / "archive"), str(tmp_path / "scrap-1"), config=config, command="prepare")
-    return str(tmp_path / "scrap-1")
+    return prepare_drawn(tmp_path, SplitConfig(train=0.4, validation=0.3, test=0.3, seed=1))
 
 
 def test_one_command_makes_both_tables_and_goes_on_where_it_was_stopped(

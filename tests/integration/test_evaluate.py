@@ -38,19 +38,23 @@ from scrapray.storage import Storage
 pytestmark = pytest.mark.usefixtures("engine", "registry_folder")
 
 
-@pytest.fixture(scope="module")
-def dataset(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Tiles of 64 px, as the tiny bundle takes them, of nine drawn loads."""
-    folder = tmp_path_factory.mktemp("annotated")
+def prepare_drawn(folder: Path, split: SplitConfig) -> str:
+    """Tiles of 64 px, as the tiny bundle takes them, of nine drawn loads; gives the dataset's folder."""
     size = SceneSettings(width_px=480, height_px=270, contaminated_share=1.0)
     draw_archive(folder / "archive", num_loads=9, frames_per_load=1, settings=size, masks=True)
     config = DatasetConfig(
         cameras=read_config(folder / "archive" / "audit.toml").cameras,
         tiles=TilesConfig(tile_px=64, overlap_px=0),
-        split=SplitConfig(train=0.2, validation=0.0, test=0.8, seed=22),
+        split=split,
     )
     prepare_dataset("masks", str(folder / "archive"), str(folder / "scrap-1"), config=config, command="prepare")
-    return open_dataset(str(folder / "scrap-1"), Storage())
+    return str(folder / "scrap-1")
+
+
+@pytest.fixture(scope="module")
+def dataset(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    split = SplitConfig(train=0.2, validation=0.0, test=0.8, seed=22)
+    return open_dataset(prepare_drawn(tmp_path_factory.mktemp("annotated"), split), Storage())
 
 
 def subject_of(bundle: Path) -> Subject:
