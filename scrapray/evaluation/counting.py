@@ -3,7 +3,7 @@
 Shapes: N tiles, K classes that the method tells, H W pixels of a tile, h w cells of a map.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -58,16 +58,18 @@ class Counted:
         classes: Counts by class, and of any contaminant under ``ANY``.
         confusion_KK: Pixels of each class by the class whose map scores highest there, whatever it scores.
         worst: At most ``NUM_WORST`` of each kind, the worst first.
+        maps: Scores of any contaminant (h, w) of the tiles whose maps are to be kept, by their places.
     """
 
     classes: Mapping[str, ClassCounts]
     confusion_KK: NDArray[np.int64]
     worst: tuple[WorstTile, ...]
+    maps: Mapping[int, NDArray[np.float16]]
 
     def __add__(self, other: Self) -> Self:
         classes = {name: counts + other.classes[name] for name, counts in self.classes.items()}
         worst = worst_of((*self.worst, *other.worst))
-        return type(self)(classes, self.confusion_KK + other.confusion_KK, worst)
+        return type(self)(classes, self.confusion_KK + other.confusion_KK, worst, {**self.maps, **other.maps})
 
 
 def worst_of(tiles: Iterable[WorstTile]) -> tuple[WorstTile, ...]:
@@ -81,17 +83,21 @@ def worst_of(tiles: Iterable[WorstTile]) -> tuple[WorstTile, ...]:
 class Counter:
     """One method on one split."""
 
-    def __init__(self, score: Scorer, tiles: SplitTiles, class_ids: Mapping[str, int]) -> None:
+    def __init__(
+        self, score: Scorer, tiles: SplitTiles, class_ids: Mapping[str, int], keep: Collection[int] = ()
+    ) -> None:
         """Take note of them.
 
         Args:
             score: The method.
             tiles: The split.
             class_ids: Class ids in the masks, of the classes that the method tells, in the order of its maps.
+            keep: Places of the tiles whose maps are to be kept.
         """
         self._score = score
         self._tiles = tiles
         self._class_ids = class_ids
+        self._keep = keep
 
     def count(self, places: Sequence[int]) -> Counted:
         """Make counts of some tiles, taken a few at a time."""
@@ -122,7 +128,12 @@ class Counter:
             )
             for kind, error in _errors(map_hw, class_hw > 0)
         )
-        return Counted(counts, self._confusion(maps_KNhw, classes_Nhw), worst_of(worst))
+        kept = {
+            place: map_hw
+            for place, map_hw in zip(places, any_Nhw.astype(np.float16), strict=True)
+            if place in self._keep
+        }
+        return Counted(counts, self._confusion(maps_KNhw, classes_Nhw), worst_of(worst), kept)
 
     def _confusion(self, maps_KNhw: NDArray[np.float32], classes_Nhw: NDArray[np.uint8]) -> NDArray[np.int64]:
         num = len(self._class_ids)

@@ -9,7 +9,7 @@ Shapes: N tiles, K classes of the method, H W pixels, h w cells.
 
 import pickle
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,6 +56,7 @@ class Evaluation:
         counts: Of the whole split, by class, and of any contaminant under ``ANY``.
         confusion_KK: See ``Counted``.
         worst: Tiles that it got most wrong.
+        maps: Scores of any contaminant (h, w) of the tiles that were to be kept, by their places.
         intervals: 95 % intervals over loads of the pixel figures, by class and figure; None where no load has one.
     """
 
@@ -70,6 +71,7 @@ class Evaluation:
     counts: Mapping[str, ClassCounts]
     confusion_KK: NDArray[np.int64]
     worst: Sequence[WorstTile]
+    maps: Mapping[int, NDArray[np.float16]]
     intervals: Mapping[str, Mapping[str, tuple[float, float] | None]]
 
 
@@ -79,6 +81,7 @@ def evaluate_method(
     *,
     split: Split,
     config: EvaluateConfig,
+    keep: Collection[int] = (),
     progress: Progress = lambda done, total: None,
 ) -> Evaluation:
     """Find a method and a dataset, and hold one against the other; see ``evaluate``.
@@ -89,6 +92,7 @@ def evaluate_method(
         dataset_uri: Of a finished dataset.
         split: Part of it.
         config: All settings.
+        keep: Places of tiles whose maps are to be kept.
         progress: Called with tiles done and tiles in all.
     """
     storage = Storage(config.storage)
@@ -106,7 +110,7 @@ def evaluate_method(
         subject = trained_subject(absolute(method), storage, config.detector.reduce)
     else:
         subject = bundle_subject(find_model(method, storage), storage, autocast=config.bundle.autocast)
-    return evaluate(subject, dataset, split=split, workers=config.workers, progress=progress)
+    return evaluate(subject, dataset, split=split, workers=config.workers, keep=keep, progress=progress)
 
 
 def evaluate(
@@ -115,6 +119,7 @@ def evaluate(
     *,
     split: Split,
     workers: WorkersConfig,
+    keep: Collection[int] = (),
     progress: Progress = lambda done, total: None,
 ) -> Evaluation:
     """Score every tile of a split and count, on all workers.
@@ -124,6 +129,7 @@ def evaluate(
         dataset: A finished dataset.
         split: Part of it that nothing of the method was chosen on.
         workers: What to take of the cluster.
+        keep: Places of tiles whose maps are to be kept.
         progress: Called with tiles done and tiles in all.
 
     Raises:
@@ -149,7 +155,7 @@ def evaluate(
     of_loads: dict[str, list[ScoreHistogram]] = defaultdict(list)
     num_done = 0
     with cluster.own_errors(dataset.uri, dataset.storage):
-        for load_id, counted in _counted(subject, tiles, places, class_ids, workers):
+        for load_id, counted in _counted(subject, tiles, places, class_ids, workers, keep):
             whole = whole + counted if whole else counted
             for name, of_class in counted.classes.items():
                 of_loads[name].append(of_class.pixels.coarsened(DROPPED_BITS))
@@ -168,6 +174,7 @@ def evaluate(
         counts=whole.classes,
         confusion_KK=whole.confusion_KK,
         worst=whole.worst,
+        maps=whole.maps,
         intervals={name: intervals(histograms) for name, histograms in of_loads.items()},
     )
 
@@ -192,6 +199,7 @@ def _counted(
     places: Mapping[str, Sequence[int]],
     class_ids: Mapping[str, int],
     workers: WorkersConfig,
+    keep: Collection[int],
 ) -> Iterator[tuple[str, Counted]]:
     """Loads and what was counted of them, in order."""
     context = cluster.set_up_data(workers.no_progress_timeout_s)
@@ -199,7 +207,7 @@ def _counted(
     rows = [{"load_id": load_id, "places": list(of_load)} for load_id, of_load in places.items()]
     counted = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         CountLoads,
-        fn_constructor_args=(subject, tiles, class_ids, "cuda" if workers.gpus_per_actor else "cpu"),
+        fn_constructor_args=(subject, tiles, class_ids, keep, "cuda" if workers.gpus_per_actor else "cpu"),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=workers.actors),
         num_cpus=workers.cpus_per_actor,
@@ -212,8 +220,10 @@ def _counted(
 class CountLoads:
     """One method, loaded once, that turns loads into counts."""
 
-    def __init__(self, subject: Subject, tiles: SplitTiles, class_ids: Mapping[str, int], device: str) -> None:
-        self._counter = Counter(subject.open(device), tiles, class_ids)
+    def __init__(
+        self, subject: Subject, tiles: SplitTiles, class_ids: Mapping[str, int], keep: Collection[int], device: str
+    ) -> None:
+        self._counter = Counter(subject.open(device), tiles, class_ids, keep)
         self._worst: tuple[WorstTile, ...] = ()
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, list[Any]]:

@@ -27,13 +27,14 @@ def test_one_command_makes_both_tables_and_goes_on_where_it_was_stopped(
     winclip = '[clip]\nclip = "miniature"\n[winclip]\nnum_references = 3\n'
     settings.write_text(winclip + SMALL.replace("MASKER", masker))
     main = runpy.run_path(str(JOB))["main"]
-    main(dataset, folder, settings, "paper", ["demo"], [0])
+    main(dataset, folder, settings, "paper", profiles=["demo"], finetune=None, seeds=[0])
     printed = capsys.readouterr().out
     for entry in (*METHODS, *SCALES):
         (line,) = (line for line in printed.splitlines() if line.startswith(f"| {entry.label} |"))
         assert line.count("0.") >= 4, line
     for name in ("methods", "scales"):
         assert {path.suffix for path in folder.glob(f"{name}.*")} == {".md", ".csv", ".parquet", ".svg"}
+        assert (folder / f"{name}-examples.png").stat().st_size
     told: list[str] = []
     again = Comparison(
         dataset_uri=dataset,
@@ -43,7 +44,5 @@ def test_one_command_makes_both_tables_and_goes_on_where_it_was_stopped(
         seeds=[0],
         tell=told.append,
     )
-    assert len(again.rows("methods")) == len(
-        {(r["label"], r["class_name"], r["figure"]) for r in again.rows("methods")}
-    )
+    assert [len(each.runs) for each in again.measure(METHODS)] == [1] * len(METHODS)
     assert told == [], "all is kept"

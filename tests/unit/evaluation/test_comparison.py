@@ -1,13 +1,16 @@
-"""The page, files and picture of a table that compares methods."""
+"""The page, files and pictures of a table that compares methods."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from scrapray import schema
-from scrapray.evaluation.comparison import FIGURES, METHODS, SCALES, as_page, write_comparison
+from scrapray.evaluation.comparison import FIGURES, METHODS, SCALES, Entry, Measured, Run, comparison_rows
+from scrapray.evaluation.tables import as_page, write_comparison
 from scrapray.training.profiles import PROFILES
 
 
@@ -48,13 +51,56 @@ def test_a_table_without_any_run_says_why() -> None:
     assert page.endswith("Not run:\n\n- c: for YOLO, install the extra\n")
 
 
-@pytest.mark.parametrize("rows", [ROWS, ROWS[-1:]], ids=["all", "none that was run"])
-def test_files_hold_what_the_page_says(rows: list[dict[str, Any]], tmp_path: Path) -> None:
-    markdown, csv, parquet, svg = write_comparison(rows, "Methods", tmp_path / "results")
-    assert markdown.read_text() == as_page(rows, "Methods")
-    assert pq.read_table(parquet).to_pylist() == rows
+def run(value: float, low: float | None = None) -> Run:
+    row = {"value": value, "low": low, "high": low and 2 * low, "chance": 0.1, "reason": None}
+    figures = {(name, figure): row for name in ("any", "motor") for figure in ("prevalence", *FIGURES)}
+    return Run(figures, {place: np.full((8, 8), value) for place in (3, 0)})
+
+
+def test_an_entry_has_the_mean_and_spread_of_its_seeds() -> None:
+    seeded = Measured(entry=Entry(label="a", published={"auroc": 0.9}), runs=[run(0.1, 0.05), run(0.3, 0.15)])
+    alone = Measured(entry=Entry(label="b"), runs=[run(0.2)])
+    absent = Measured(entry=Entry(label="c"), reason="for YOLO, install the extra")
+    rows = comparison_rows("methods", [seeded, alone, absent])
+    of_a, of_b, of_c = (
+        next(row for row in rows if row["label"] == label and row["figure"] != "prevalence") for label in "abc"
+    )
+    assert (of_a["num_runs"], of_a["mean"], of_a["published"]) == (2, pytest.approx(0.2), 0.9)
+    assert of_a["spread"] == pytest.approx(0.2 / 2**0.5)
+    assert (of_a["low"], of_a["high"]) == (pytest.approx(0.1), pytest.approx(0.2))
+    assert (of_b["spread"], of_b["low"], of_b["published"]) == (None, None, None)
+    assert (of_c["num_runs"], of_c["reason"]) == (0, "for YOLO, install the extra")
+    assert not any(row["published"] for row in rows if row["class_name"] == "motor"), "the paper has any only"
+
+
+class OneDataset:
+    """As ``Dataset``: grey tiles with a motor in the middle."""
+
+    card = SimpleNamespace(class_names=("motor", "cable"))
+
+    def split(self, name: str) -> "OneDataset":
+        assert name == "test"
+        return self
+
+    def __getitem__(self, place: int) -> tuple[np.ndarray, np.ndarray]:
+        class_HW = np.zeros((32, 32), np.uint8)
+        class_HW[12:20, 12:20] = 1
+        return np.full((32, 32, 3), 50 * place, np.uint8), class_HW
+
+
+@pytest.mark.parametrize("runs", [[run(0.1), run(0.3)], []], ids=["runs", "none that was run"])
+def test_files_hold_what_the_page_says(runs: list[Run], tmp_path: Path) -> None:
+    measured = [Measured(entry=Entry(label="a"), runs=runs, reason=None if runs else "no weights")]
+    page, written = write_comparison(measured, OneDataset(), "methods", "Methods", tmp_path / "results")
+    markdown, csv, parquet, svg = written[:4]
+    assert markdown.read_text() == page == as_page(comparison_rows("methods", measured), "Methods")
+    rows = pq.read_table(parquet).to_pylist()
+    assert [(row["class_name"], row["figure"], row["mean"]) for row in rows] == [
+        (row["class_name"], row["figure"], row.get("mean")) for row in comparison_rows("methods", measured)
+    ]
     assert len(csv.read_text().splitlines()) == 1 + len(rows)
     assert "<svg" in svg.read_text()
+    assert [path.name for path in written[4:]] == (["methods-examples.png"] if runs else [])
 
 
 def test_each_entry_is_a_baseline_or_a_training_that_there_is() -> None:

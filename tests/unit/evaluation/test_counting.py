@@ -82,3 +82,10 @@ def test_a_method_that_tells_no_classes_confuses_none() -> None:
     counted = Counter(blind, Tiles(), {}).count(range(4))
     assert counted.confusion_KK.shape == (0, 0)
     assert list(counted.classes) == ["any"]
+
+
+def test_maps_of_the_tiles_asked_for_are_kept() -> None:
+    counter = Counter(score, Tiles(), CLASS_IDS, keep=(20, 3))
+    counted = counter.count(range(12)) + counter.count(range(12, 24))
+    assert sorted(counted.maps) == [3, 20]
+    assert float(counted.maps[20][0, 0]) == pytest.approx(0.2, abs=1e-3)
