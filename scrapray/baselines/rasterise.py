@@ -41,7 +41,11 @@ class Instances:
 
 
 def rasterise(
-    instances: Instances, num_classes: int, map_hw: tuple[int, int], reduce: Reduce = "max"
+    instances: Instances,
+    num_classes: int,
+    map_hw: tuple[int, int],
+    reduce: Reduce = "max",
+    min_score: float = 0.0,
 ) -> NDArray[np.float32]:
     """Maps of any contaminant and of each one: (1 + K, h, w).
 
@@ -51,6 +55,7 @@ def rasterise(
         map_hw: Size of the maps; masks that are true and false are resized with nearest, shares bilinearly.
         reduce: How instances that overlap are put together: the surest counts, or each finds what the others miss,
             ``1 - prod(1 - score * mask)``.
+        min_score: Instances below do not count.
 
     Raises:
         ValueError: A label is not a class.
@@ -59,9 +64,11 @@ def rasterise(
     if len(labels_I) and not (labels_I.min() >= 1 and labels_I.max() <= num_classes):
         raise ValueError(f"labels run from {labels_I.min()} to {labels_I.max()}, must be from 1 to {num_classes}")
     maps_Khw = np.zeros((1 + num_classes, *map_hw), np.float32)
-    if not len(labels_I):
+    counts_I = instances.scores_I >= min_score
+    if not counts_I.any():
         return maps_Khw
-    scored_Ihw = instances.scores_I[:, None, None] * _resized(instances.masks_IHW, map_hw)
+    labels_I = labels_I[counts_I]
+    scored_Ihw = instances.scores_I[counts_I, None, None] * _resized(instances.masks_IHW[counts_I], map_hw)
     for index, of_class in enumerate(
         [np.ones(len(labels_I), np.bool_), *(labels_I == k + 1 for k in range(num_classes))]
     ):

@@ -19,9 +19,10 @@ import numpy as np
 import pyarrow as pa
 
 from scrapray import schema
+from scrapray.baselines.trained import CARD
 from scrapray.baselines.yolo_sam import YoloVersion
 from scrapray.config import sha256_of
-from scrapray.datasets.read import open_dataset
+from scrapray.datasets.read import Dataset, open_dataset
 from scrapray.errors import ConfigurationError, ModelError
 from scrapray.evaluation.config import EvaluateConfig
 from scrapray.evaluation.evaluate import evaluate_method
@@ -55,6 +56,7 @@ class Entry:
         method: A baseline; None for our segmenter.
         profiles: Of the training of our segmenter, over those that are given for all.
         yolo: Version of the baseline that has several.
+        min_score: Of the instances of a detector that count.
         is_seeded: Whether another seed gives other figures.
         published: What the paper says of it.
     """
@@ -63,6 +65,7 @@ class Entry:
     method: Baseline | None = None
     profiles: tuple[str, ...] = ()
     yolo: YoloVersion | None = None
+    min_score: float = 0.0
     is_seeded: bool = True
     published: Published | None = None
 
@@ -75,8 +78,12 @@ METHODS = (
     Entry(label="WinCLIP+", method="winclip+"),
     Entry(label="AnomalyCLIP", method="anomalyclip"),
     Entry(label="Mask R-CNN", method="maskrcnn", published={"auroc": 0.66, "aupro_repo200": 0.205}),
+    # Once more as detectors are usually run: without what they are not sure of.
+    Entry(label="Mask R-CNN, scores from 0.05", method="maskrcnn", min_score=0.05),
     Entry(label="YOLOv8-seg + SAM", method="yolo-sam", yolo="v8"),
+    Entry(label="YOLOv8-seg + SAM, scores from 0.25", method="yolo-sam", yolo="v8", min_score=0.25),
     Entry(label="YOLO11-seg + SAM", method="yolo-sam", yolo="11"),
+    Entry(label="YOLO11-seg + SAM, scores from 0.25", method="yolo-sam", yolo="11", min_score=0.25),
     Entry(label="prompts only, frozen tower", profiles=("frozen",)),
     Entry(label="ours", published=_OURS),
 )
@@ -153,17 +160,17 @@ class Comparison:
 
     def _run(self, entry: Entry, seed: int) -> Run:
         """One run, measured once."""
-        config, finetune = _with_seed(self.config, entry, seed), self._finetune(entry, seed)
+        config, finetune = self.settings_of(entry, seed), self._finetune(entry, seed)
         dataset = open_dataset(self.dataset_uri, Storage(config.storage))
-        decides = finetune.as_dict() if entry.method is None else _deciding(config, entry.method)
-        name = (entry.method or "ours").replace("+", "-plus")
-        place = f"{name}-{seed}-{sha256_of([decides, dataset.card.dataset_sha256])[:_HASH_CHARACTERS]}"
-        figures = self.folder / "figures" / f"{place}.parquet"
+        trained = finetune.as_dict() if entry.method is None else _sections(config, entry.method)
+        decides = {**trained, "detector": asdict(config.detector)}
+        name = f"{(entry.method or 'ours').replace('+', '-plus')}-{seed}"
+        figures = self.folder / "figures" / f"{name}-{_hash(decides, dataset)}.parquet"
         maps = figures.with_suffix(".npz")
         if not (figures.exists() and maps.exists()):
             self.tell(f"{entry.label}, seed {seed}")
             registry = Registry(f"sqlite:///{self.folder.absolute()}/mlflow.db")
-            method = self._trained(entry, place, config, finetune, registry)
+            method = self._trained(entry, f"{name}-{_hash(trained, dataset)}", config, finetune, registry)
             keep = choose_examples(dataset.split("test"))
             evaluation = evaluate_method(method, self.dataset_uri, split="test", config=config, keep=keep)
             rows = rows_of(evaluation)
@@ -184,8 +191,24 @@ class Comparison:
                 return entry.method
             case _:
                 folder = self.folder / "baselines" / place
-                train_baseline(entry.method, self.dataset_uri, folder, config=config)
+                if not (folder / CARD).exists():
+                    train_baseline(entry.method, self.dataset_uri, folder, config=config)
                 return str(folder)
+
+    def settings_of(self, entry: Entry, seed: int) -> EvaluateConfig:
+        """Settings of an entry's baseline with this seed, and of its measuring."""
+        config = self.config
+        match entry.method:
+            case "winclip+":
+                return replace(config, winclip=replace(config.winclip, seed=seed))
+            case "anomalyclip":
+                return replace(config, anomalyclip=replace(config.anomalyclip, seed=seed))
+            case "maskrcnn":
+                config = replace(config, maskrcnn=replace(config.maskrcnn, seed=seed))
+            case "yolo-sam":
+                version = entry.yolo or config.yolo_sam.version
+                config = replace(config, yolo_sam=replace(config.yolo_sam, seed=seed, version=version))
+        return replace(config, detector=replace(config.detector, min_score=entry.min_score))
 
     def _finetune(self, entry: Entry, seed: int) -> FinetuneConfig:
         config = read_finetune(self.finetune, [*self.profiles, *entry.profiles])
@@ -200,8 +223,8 @@ def _read_run(figures: Path, maps: Path) -> Run:
     return Run({(row["class_name"], row["figure"]): row for row in rows if row["figure"] in shown}, of_tiles)
 
 
-def _deciding(config: EvaluateConfig, method: Baseline) -> dict[str, Any]:
-    """Sections of settings that decide what a baseline scores."""
+def _sections(config: EvaluateConfig, method: Baseline) -> dict[str, Any]:
+    """Sections of settings that decide what a baseline is."""
     own: Sequence[str]
     match method:
         case "winclip" | "winclip+":
@@ -209,23 +232,11 @@ def _deciding(config: EvaluateConfig, method: Baseline) -> dict[str, Any]:
         case _:
             own = SECTIONS[method]
     whole = asdict(config)
-    return {name: whole[name] for name in (*own, "detector")}
+    return {name: whole[name] for name in own}
 
 
-def _with_seed(config: EvaluateConfig, entry: Entry, seed: int) -> EvaluateConfig:
-    """Settings of a baseline with this seed, and with the model of the entry."""
-    match entry.method:
-        case "winclip+":
-            return replace(config, winclip=replace(config.winclip, seed=seed))
-        case "anomalyclip":
-            return replace(config, anomalyclip=replace(config.anomalyclip, seed=seed))
-        case "maskrcnn":
-            return replace(config, maskrcnn=replace(config.maskrcnn, seed=seed))
-        case "yolo-sam":
-            version = entry.yolo or config.yolo_sam.version
-            return replace(config, yolo_sam=replace(config.yolo_sam, seed=seed, version=version))
-        case _:
-            return config
+def _hash(settings: Mapping[str, Any], dataset: Dataset) -> str:
+    return sha256_of([settings, dataset.card.dataset_sha256])[:_HASH_CHARACTERS]
 
 
 def comparison_rows(table: str, measured: Sequence[Measured]) -> list[Row]:

@@ -71,11 +71,17 @@ class DetectorConfig:
 
     Attributes:
         reduce: Where instances overlap: ``max``, the surest counts; ``noisy_or``, each finds what others miss.
+        min_score: Instances below do not count. Detectors are usually run with a floor, 0.05 by torchvision and 0.25
+            by ultralytics, which cuts their precision-recall curves short.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     reduce: Reduce = "max"
+    min_score: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.min_score <= 1, f"min_score is {self.min_score}, must be from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

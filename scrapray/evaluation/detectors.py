@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrapray.baselines.detections import DetectionsInFile
-from scrapray.baselines.rasterise import Instances, Reduce, rasterise
+from scrapray.baselines.rasterise import Instances, rasterise
 from scrapray.datasets.read import Dataset
 from scrapray.errors import SchemaError
+from scrapray.evaluation.config import DetectorConfig
 from scrapray.evaluation.subjects import Scored, Scorer, Subject
 from scrapray.segmenter.measure import STRIDE_PX
 
@@ -17,19 +18,20 @@ DETECTIONS_SUFFIX = ".json"
 """Of a file with what a detector found."""
 
 
-def rasterised(found_N: Iterable[Instances], num_classes: int, tile_px: int, reduce: Reduce) -> Scored:
+def rasterised(found_N: Iterable[Instances], num_classes: int, tile_px: int, config: DetectorConfig) -> Scored:
     """Maps of tiles from the instances in each, see ``rasterise``."""
     side = tile_px // STRIDE_PX
-    return Scored(np.stack([rasterise(found, num_classes, (side, side), reduce) for found in found_N]))
+    draw = partial(rasterise, reduce=config.reduce, min_score=config.min_score)
+    return Scored(np.stack([draw(found, num_classes, (side, side)) for found in found_N]))
 
 
-def detections_subject(file_uri: str, dataset: Dataset, reduce: Reduce) -> Subject:
+def detections_subject(file_uri: str, dataset: Dataset, config: DetectorConfig) -> Subject:
     """What a detector of any make found, see ``detections``.
 
     Args:
         file_uri: JSON that all workers reach.
         dataset: What it was found in.
-        reduce: How instances that overlap are put together.
+        config: How instances become maps.
 
     Raises:
         SchemaError: The file is wrong, or of another dataset.
@@ -45,7 +47,7 @@ def detections_subject(file_uri: str, dataset: Dataset, reduce: Reduce) -> Subje
         )
     name = file_uri.rpartition("/")[2].removesuffix(DETECTIONS_SUFFIX)
     class_names = dataset.card.class_names
-    opened = partial(_open, read, len(class_names), reduce)
+    opened = partial(_open, read, len(class_names), config)
     return Subject(name=name, class_names=class_names, open=opened, tags={"detections": file_uri})
 
 
@@ -58,11 +60,15 @@ def _read(file_uri: str, dataset: Dataset) -> DetectionsInFile:
     )
 
 
-def _open(read: Callable[[], DetectionsInFile], num_classes: int, reduce: Reduce, device: str) -> Scorer:
-    return partial(_look_up, read(), num_classes, reduce)
+def _open(read: Callable[[], DetectionsInFile], num_classes: int, config: DetectorConfig, device: str) -> Scorer:
+    return partial(_look_up, read(), num_classes, config)
 
 
 def _look_up(
-    found: DetectionsInFile, num_classes: int, reduce: Reduce, tiles_NHW3: NDArray[np.uint8], tile_ids: Sequence[str]
+    found: DetectionsInFile,
+    num_classes: int,
+    config: DetectorConfig,
+    tiles_NHW3: NDArray[np.uint8],
+    tile_ids: Sequence[str],
 ) -> Scored:
-    return rasterised(map(found, tile_ids), num_classes, tiles_NHW3.shape[1], reduce)
+    return rasterised(map(found, tile_ids), num_classes, tiles_NHW3.shape[1], config)

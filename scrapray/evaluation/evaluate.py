@@ -105,9 +105,9 @@ def evaluate_method(
             f"{method} is trained first: scrapray train-baseline {method} {dataset_uri} --out FOLDER"
         )
     elif method.endswith(DETECTIONS_SUFFIX):
-        subject = detections_subject(absolute(method), dataset, config.detector.reduce)
+        subject = detections_subject(absolute(method), dataset, config.detector)
     elif not method.startswith("models:") and storage.exists(join(absolute(method), CARD)):
-        subject = trained_subject(absolute(method), storage, config.detector.reduce)
+        subject = trained_subject(absolute(method), storage, config.detector)
     else:
         subject = bundle_subject(find_model(method, storage), storage, autocast=config.bundle.autocast)
     return evaluate(subject, dataset, split=split, workers=config.workers, keep=keep, progress=progress)

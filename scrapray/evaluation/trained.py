@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from scrapray.baselines.anomalyclip import AnomalyClip
 from scrapray.baselines.epochs import Watch, run_epochs
 from scrapray.baselines.maskrcnn import MaskRcnn
-from scrapray.baselines.rasterise import Reduce
 from scrapray.baselines.trained import CARD, WEIGHTS, BaselineCard, read_baseline, save_baseline, weights_of
 from scrapray.baselines.yolo_sam import YoloSam, train_yolo
 from scrapray.config import settings_of
 from scrapray.datasets.read import Dataset, open_dataset
 from scrapray.errors import ConfigurationError, ModelError
-from scrapray.evaluation.config import EvaluateConfig
+from scrapray.evaluation.config import DetectorConfig, EvaluateConfig
 from scrapray.evaluation.detectors import rasterised
 from scrapray.evaluation.subjects import Scored, Scorer, Subject, score_whole
 from scrapray.segmenter.tower import build_clip
@@ -99,13 +98,13 @@ def _train(method: Method, dataset: Dataset, work_dir: Path, config: EvaluateCon
     return learner.learned.state_dict()
 
 
-def trained_subject(folder_uri: str, storage: Storage, reduce: Reduce) -> Subject:
+def trained_subject(folder_uri: str, storage: Storage, detector: DetectorConfig) -> Subject:
     """A baseline that was trained, see ``trained``.
 
     Args:
         folder_uri: Its folder, which all workers reach.
         storage: The door to it.
-        reduce: How instances that overlap are put together, where it is a detector.
+        detector: How instances become maps, where it is a detector.
 
     Raises:
         ModelError: The folder's card is none.
@@ -116,12 +115,12 @@ def trained_subject(folder_uri: str, storage: Storage, reduce: Reduce) -> Subjec
     if card.method not in TRAINED:
         raise ModelError(f"{source}: method is {card.method!r}, must be one of {', '.join(TRAINED)}; train it again")
     name = f"{card.method} {folder_uri.rstrip('/').rpartition('/')[2]}"
-    opened = partial(_open, folder_uri, storage, card, reduce)
+    opened = partial(_open, folder_uri, storage, card, detector)
     tags = {"model_uri": folder_uri, "weights_sha256": card.weights_sha256}
     return Subject(name=name, class_names=card.class_names, open=opened, tags=tags)
 
 
-def _open(folder_uri: str, storage: Storage, card: BaselineCard, reduce: Reduce, device: str) -> Scorer:
+def _open(folder_uri: str, storage: Storage, card: BaselineCard, detector: DetectorConfig, device: str) -> Scorer:
     source = join(folder_uri, WEIGHTS)
     config = settings_of(card.settings, EvaluateConfig, source=join(folder_uri, CARD))
     weights = weights_of(storage.read_bytes(source), card, source=source)
@@ -137,14 +136,14 @@ def _open(folder_uri: str, storage: Storage, card: BaselineCard, reduce: Reduce,
     method.learned.eval()
     if isinstance(method, AnomalyClip):
         return partial(score_whole, method)
-    return partial(_score_instances, method, len(card.class_names), reduce)
+    return partial(_score_instances, method, len(card.class_names), detector)
 
 
 def _score_instances(
-    detector: MaskRcnn | YoloSam,
+    method: MaskRcnn | YoloSam,
     num_classes: int,
-    reduce: Reduce,
+    detector: DetectorConfig,
     tiles_NHW3: NDArray[np.uint8],
     tile_ids: Sequence[str],
 ) -> Scored:
-    return rasterised(detector(tiles_NHW3), num_classes, tiles_NHW3.shape[1], reduce)
+    return rasterised(method(tiles_NHW3), num_classes, tiles_NHW3.shape[1], detector)

@@ -36,6 +36,13 @@ def test_shares_of_pixels_weigh_the_score() -> None:
     assert rasterise(soft, 1, (8, 8)) == pytest.approx(np.full((2, 8, 8), 0.4))
 
 
+def test_instances_below_the_floor_do_not_count() -> None:
+    both, surer, none = (rasterise(TWO, 2, (8, 8), min_score=floor) for floor in (0.6, 0.7, 0.95))
+    np.testing.assert_array_equal(both, rasterise(TWO, 2, (8, 8)))
+    assert (surer[1].max(), surer[0, 0, 0], surer[2, 3, 3]) == (0, 0, np.float32(0.9))
+    assert not none.any()
+
+
 def test_a_picture_without_any_instance_has_a_map_of_zeros() -> None:
     nothing = Instances(np.zeros(0), np.zeros(0, int), np.zeros((0, 8, 8)))
     np.testing.assert_array_equal(rasterise(nothing, 2, (4, 4)), np.zeros((3, 4, 4), np.float32))

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from scrapray import schema
-from scrapray.evaluation.comparison import FIGURES, METHODS, SCALES, Entry, Measured, Run, comparison_rows
+from scrapray.evaluation.comparison import FIGURES, METHODS, SCALES, Comparison, Entry, Measured, Run, comparison_rows
+from scrapray.evaluation.config import EvaluateConfig
 from scrapray.evaluation.tables import as_page, write_comparison
 from scrapray.training.profiles import PROFILES
 
@@ -108,3 +109,12 @@ def test_each_entry_is_a_baseline_or_a_training_that_there_is() -> None:
         assert not (entry.method and entry.profiles)
         assert set(entry.profiles) <= set(PROFILES)
     assert len({entry.label for entry in METHODS}) == len(METHODS)
+
+
+def test_the_floor_of_an_entry_is_that_of_the_measuring_and_not_of_the_training(tmp_path: Path) -> None:
+    comparison = Comparison(dataset_uri="", folder=tmp_path, config=EvaluateConfig(), profiles=(), seeds=(0,))
+    entries = {entry.min_score: entry for entry in METHODS if entry.method == "maskrcnn"}
+    bare, floored = (comparison.settings_of(entries[floor], seed=1) for floor in (0.0, 0.05))
+    assert (bare.detector.min_score, floored.detector.min_score) == (0.0, 0.05)
+    assert bare.maskrcnn == floored.maskrcnn
+    assert bare.maskrcnn.seed == 1
