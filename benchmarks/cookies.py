@@ -15,7 +15,7 @@ from scrapray.datasets.config import ClassConfig, DatasetConfig, SplitConfig, Ti
 from scrapray.datasets.prepare import prepare_dataset
 from scrapray.evaluation.config import EvaluateConfig
 from scrapray.evaluation.evaluate import evaluate_method
-from scrapray.evaluation.results import as_markdown, rows_of, write_results
+from scrapray.evaluation.results import as_markdown, files_of, rows_of, write_files
 from scrapray.registry import Registry
 from scrapray.screen import progress
 from scrapray.segmenter.bundle import shipped
@@ -55,7 +55,8 @@ def main() -> None:
     evaluation = evaluate_method(summary.bundle_uri, dataset, split="test", config=EvaluateConfig())
     rows = rows_of(evaluation)
     page = as_markdown(evaluation, rows)
-    print(page, *write_results(evaluation, rows, page, str(given.folder / given.start), Storage()), sep="\n")
+    files = files_of(evaluation, rows, page)
+    print(page, *write_files(files, str(given.folder / given.start), Storage()), sep="\n")
 
 
 if __name__ == "__main__":

@@ -273,7 +273,7 @@ def evaluate(
     from scrapray.config import read_settings
     from scrapray.evaluation.config import EvaluateConfig
     from scrapray.evaluation.evaluate import evaluate_method
-    from scrapray.evaluation.results import as_markdown, rows_of, write_results
+    from scrapray.evaluation.results import as_markdown, files_of, rows_of, write_files
     from scrapray.evaluation.tracking import EXPERIMENT, track
     from scrapray.registry import Registry
     from scrapray.screen import progress
@@ -284,10 +284,11 @@ def evaluate(
         evaluation = evaluate_method(method, dataset, split=split, config=settings, progress=report)
     rows = rows_of(evaluation)
     page = as_markdown(evaluation, rows)
-    written = write_results(evaluation, rows, page, out, Storage(settings.storage))
+    files = files_of(evaluation, rows, page)
+    written = write_files(files, out, Storage(settings.storage))
     typer.echo(page)
     typer.echo(f"written: {', '.join(written)}")
-    run_id = track(evaluation, rows, page, settings=asdict(settings), registry=Registry())
+    run_id = track(evaluation, rows, files, settings=asdict(settings), registry=Registry())
     typer.echo(f"MLflow: run {run_id} of experiment {EXPERIMENT}")
 
 

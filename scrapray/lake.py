@@ -92,25 +92,42 @@ def write_table(
     class_names: Sequence[str] = (),
     rows_per_group: int | None = None,
 ) -> None:
-    """Write one Parquet file in one step; equal tables give equal bytes.
-
-    Args:
-        table: The rows.
-        columns: Their schema.
-        uri: The file.
-        storage: Opens it.
-        class_names: For the footer.
-        rows_per_group: How many rows are read together at least; pyarrow's default is a whole table.
+    """Write one Parquet file in one step, see ``parquet_bytes``.
 
     Raises:
         SchemaError: The table does not fit the schema.
         StorageError: The file cannot be written; what was there before is still there.
     """
-    whole = conform(table, columns, uri)
+    whole = parquet_bytes(table, columns, uri, class_names=class_names, rows_per_group=rows_per_group)
+    storage.write_bytes(uri, whole)
+
+
+def parquet_bytes(
+    table: pa.Table,
+    columns: pa.Schema,
+    what: str,
+    *,
+    class_names: Sequence[str] = (),
+    rows_per_group: int | None = None,
+) -> bytes:
+    """A Parquet file; equal tables give equal bytes.
+
+    Args:
+        table: The rows.
+        columns: Their schema.
+        what: Name of the table or its place, for messages.
+        class_names: For the footer.
+        rows_per_group: How many rows are read together at least; pyarrow's default is a whole table.
+
+    Raises:
+        SchemaError: The table does not fit the schema.
+    """
+    whole = conform(table, columns, what)
     buffer = pa.BufferOutputStream()
     metadata = {FOOTER_KEY: json.dumps(_footer(columns, class_names), sort_keys=True).encode()}
     pq.write_table(whole.replace_schema_metadata(metadata), buffer, compression="zstd", row_group_size=rows_per_group)
-    storage.write_bytes(uri, buffer.getvalue().to_pybytes())
+    data: bytes = buffer.getvalue().to_pybytes()
+    return data
 
 
 def _footer(columns: pa.Schema, class_names: Sequence[str]) -> dict[str, object]:

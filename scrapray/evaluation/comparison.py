@@ -27,7 +27,7 @@ from scrapray.errors import ConfigurationError, ModelError
 from scrapray.evaluation.config import EvaluateConfig
 from scrapray.evaluation.evaluate import evaluate_method
 from scrapray.evaluation.examples import Maps, choose_examples
-from scrapray.evaluation.results import Row, as_markdown, rows_of
+from scrapray.evaluation.results import Row, as_markdown, files_of, rows_of
 from scrapray.evaluation.tracking import track
 from scrapray.evaluation.trained import SECTIONS, Method, train_baseline
 from scrapray.lake import read_table, write_table
@@ -174,7 +174,8 @@ class Comparison:
             keep = choose_examples(dataset.split("test"))
             evaluation = evaluate_method(method, self.dataset_uri, split="test", config=config, keep=keep)
             rows = rows_of(evaluation)
-            track(evaluation, rows, as_markdown(evaluation, rows), settings=decides, registry=registry)
+            files = files_of(evaluation, rows, as_markdown(evaluation, rows))
+            track(evaluation, rows, files, settings=decides, registry=registry)
             write_table(pa.Table.from_pylist(rows, schema.EVALUATION), schema.EVALUATION, str(figures), Storage())
             np.savez(maps, places_N=np.array(keep), maps_Nhw=np.stack([evaluation.maps[place] for place in keep]))
         return _read_run(figures, maps)

@@ -16,7 +16,7 @@ import pyarrow.csv
 from scrapray import schema
 from scrapray.evaluation.evaluate import Evaluation
 from scrapray.evaluation.pictures import draw_curves, draw_worst
-from scrapray.lake import write_table
+from scrapray.lake import parquet_bytes
 from scrapray.statistics.counts import SIZE_BANDS, ClassCounts
 from scrapray.statistics.metrics import MAX_FALSE_ALARM_RATE, PixelMetrics
 from scrapray.storage import Storage, join
@@ -104,36 +104,33 @@ def _why(found: PixelMetrics, figure: str) -> str:
     return _NO_STEEL if found.auroc is None else _TOO_FEW_STEPS
 
 
-def write_results(evaluation: Evaluation, rows: Sequence[Row], page: str, out_uri: str, storage: Storage) -> list[str]:
-    """Write the files of an evaluation, in place of those of the same method.
+def files_of(evaluation: Evaluation, rows: Sequence[Row], page: str) -> dict[str, bytes]:
+    """The files of an evaluation by name.
 
     Args:
         evaluation: What was measured.
         rows: As ``rows_of`` gives them.
         page: As ``as_markdown`` does.
-        out_uri: Folder.
-        storage: Takes them.
-
-    Returns:
-        Their URIs.
     """
     table = pa.Table.from_pylist(rows, schema=schema.EVALUATION)
     csv = pa.BufferOutputStream()
     pa.csv.write_csv(table, csv)
     files = {
+        ".parquet": parquet_bytes(table, schema.EVALUATION, "evaluation"),
         ".csv": csv.getvalue().to_pybytes(),
         ".md": page.encode(),
         "-curves.svg": draw_curves(evaluation.counts, evaluation.confusion_KK),
         "-worst.png": draw_worst(evaluation.worst, evaluation.dataset_card.class_names),
     }
-    stem = join(out_uri, re.sub(r"[^\w.+-]+", "-", evaluation.subject))
-    write_table(table, schema.EVALUATION, f"{stem}.parquet", storage)
-    written = [f"{stem}.parquet"]
-    for ending, data in files.items():
-        if data is not None:
-            storage.write_bytes(f"{stem}{ending}", data)
-            written.append(f"{stem}{ending}")
-    return written
+    stem = re.sub(r"[^\w.+-]+", "-", evaluation.subject)
+    return {f"{stem}{ending}": data for ending, data in files.items() if data is not None}
+
+
+def write_files(files: Mapping[str, bytes], out_uri: str, storage: Storage) -> list[str]:
+    """Write the files of an evaluation, in place of those of the same method; gives their URIs."""
+    for name, data in files.items():
+        storage.write_bytes(join(out_uri, name), data)
+    return [join(out_uri, name) for name in files]
 
 
 def as_markdown(evaluation: Evaluation, rows_of_it: Sequence[Row]) -> str:

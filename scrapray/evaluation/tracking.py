@@ -8,23 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from scrapray.evaluation.evaluate import Evaluation
-from scrapray.evaluation.results import Row, write_results
+from scrapray.evaluation.results import Row
 from scrapray.registry import Registry
-from scrapray.storage import Storage
 
 EXPERIMENT = "scrap-evaluations"
 """Groups the runs."""
 
 
 def track(
-    evaluation: Evaluation, rows: Sequence[Row], page: str, *, settings: Mapping[str, Any], registry: Registry
+    evaluation: Evaluation,
+    rows: Sequence[Row],
+    files: Mapping[str, bytes],
+    *,
+    settings: Mapping[str, Any],
+    registry: Registry,
 ) -> str:
     """Log figures as ``<class>/<figure>``, the files, settings, and what was held against what.
 
     Args:
         evaluation: What was measured.
         rows: As ``rows_of`` gives them.
-        page: As ``as_markdown`` does.
+        files: As ``files_of`` does.
         settings: Of the evaluation.
         registry: Takes the run.
 
@@ -40,6 +44,8 @@ def track(
         run.log_settings(settings, dataset_card=asdict(evaluation.dataset_card))
         run.log_metrics(0, {re.sub(r"[^\w\-./: ]+", "", name): value for name, value in figures.items()})
         with tempfile.TemporaryDirectory(prefix="scrapray-evaluation-") as folder:
-            for path in write_results(evaluation, rows, page, folder, Storage()):
-                run.log_file(Path(path))
+            for name, data in files.items():
+                path = Path(folder, name)
+                path.write_bytes(data)
+                run.log_file(path)
     return run.run_id

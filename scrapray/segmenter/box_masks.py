@@ -66,24 +66,11 @@ class BoxMasker:
         if not len(boxes_N4):
             return np.zeros((0, *image_HW3.shape[:2]), np.bool_)
         writable_HW3 = np.require(image_HW3, requirements="W")  # torch warns of what it could not write to
-        asked = self._processor(images=writable_HW3, return_tensors="pt").to(self._device)
-        seen = self._model.get_image_embeddings(asked["pixel_values"])
-        masks = [self._in_boxes(writable_HW3, some_N4, seen) for some_N4 in _chunks(boxes_N4)]
+        asked = self._processor(images=writable_HW3, input_boxes=[boxes_N4.tolist()], return_tensors="pt")
+        sizes = (asked["original_sizes"], asked["reshaped_input_sizes"])
+        seen = self._model.get_image_embeddings(asked["pixel_values"].to(self._device))
+        masks = []
+        for boxes_1n4 in asked["input_boxes"].to(self._device).split(_BOXES_AT_ONCE, dim=1):
+            answer = self._model(input_boxes=boxes_1n4, image_embeddings=seen, multimask_output=False)
+            masks.append(self._processor.post_process_masks(answer.pred_masks.cpu(), *sizes)[0][:, 0].numpy())
         return np.concatenate(masks)
-
-    def _in_boxes(
-        self, image_HW3: NDArray[np.uint8], boxes_N4: NDArray[np.floating], seen: torch.Tensor
-    ) -> NDArray[np.bool_]:
-        asked = self._processor(images=image_HW3, input_boxes=[boxes_N4.tolist()], return_tensors="pt")
-        answer = self._model(
-            input_boxes=asked["input_boxes"].to(self._device), image_embeddings=seen, multimask_output=False
-        )
-        masks_N1HW = self._processor.post_process_masks(
-            answer.pred_masks.cpu(), asked["original_sizes"], asked["reshaped_input_sizes"]
-        )[0]
-        masks_NHW: NDArray[np.bool_] = masks_N1HW[:, 0].numpy()
-        return masks_NHW
-
-
-def _chunks(boxes_N4: NDArray[np.floating]) -> list[NDArray[np.floating]]:
-    return np.split(boxes_N4, range(_BOXES_AT_ONCE, len(boxes_N4), _BOXES_AT_ONCE))

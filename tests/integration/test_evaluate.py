@@ -24,7 +24,7 @@ from scrapray.evaluation.config import EvaluateConfig, WorkersConfig
 from scrapray.evaluation.counting import Counter
 from scrapray.evaluation.detectors import detections_subject
 from scrapray.evaluation.evaluate import Evaluation, evaluate, evaluate_method
-from scrapray.evaluation.results import as_markdown, rows_of
+from scrapray.evaluation.results import as_markdown, files_of, rows_of
 from scrapray.evaluation.subjects import Scored, Scorer, Subject, bundle_subject, references_of
 from scrapray.evaluation.tracking import EXPERIMENT, track
 from scrapray.evaluation.trained import train_baseline
@@ -131,7 +131,8 @@ def test_an_evaluation_is_a_run_that_says_what_was_held_against_what(
     measured: Evaluation, dataset: Dataset, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     rows = rows_of(measured)
-    run_id = track(measured, rows, "# A page\n", settings={"workers": {"actors": 1}}, registry=Registry())
+    files = files_of(measured, rows, "# A page\n")
+    run_id = track(measured, rows, files, settings={"workers": {"actors": 1}}, registry=Registry())
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     run = client.get_run(run_id)
     assert client.get_experiment(run.info.experiment_id).name == EXPERIMENT
