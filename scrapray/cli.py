@@ -154,6 +154,7 @@ def audit(
     Killed in the middle? Give the same command again: finished frames count.
     The tables of a date are replaced together, once its last frame is done.
     Exit code 3 can be switched off: alert_exit_code among the limits.
+    Who is told of the night by webhook, e-mail or in a file stands in the section alerts.
 
     Example: [bold]scrapray audit manifest/ s3://yard-lake/ --model s3://models/scrap-3/ --config audit.toml[/]
     """

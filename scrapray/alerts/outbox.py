@@ -18,6 +18,9 @@ from scrapray.alerts.messages import Message
 from scrapray.errors import SchemaError
 from scrapray.storage import Storage, join
 
+_HEAD = frozenset({"id", "kind", "number", "created_utc", "site", "date", "weights_sha256"})
+"""Fields by which messages are told apart and put in order."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
@@ -105,8 +108,13 @@ class Outbox:
         return join(self._root, f"date={date}", f"site={quote(site, safe='')}")
 
     def _read(self, uri: str) -> Entry:
+        content = self._storage.read_bytes(uri)
         try:
-            values: dict[str, Any] = json.loads(self._storage.read_bytes(uri))
-            return Entry(**values | {"waiting_for": tuple(values["waiting_for"])})
+            values: dict[str, Any] = json.loads(content)
+            entry = Entry(**values | {"waiting_for": tuple(values["waiting_for"])})
+            missing = _HEAD.difference(entry.message)
+            if missing or not entry.created_utc.tzinfo:
+                raise ValueError(f"misses {missing or 'a time zone'}")
+            return entry
         except (ValueError, KeyError, TypeError) as error:
             raise SchemaError(f"{uri} is no record of an alert; delete it") from error

@@ -50,7 +50,7 @@ class AlertReport:
     def __str__(self) -> str:
         words = [f"{way}: {count} {outcome}" for (way, outcome), count in self.outcomes.items()]
         if self.fault:
-            words.append(f"stopped, the next run goes on: {self.fault}")
+            words.append(f"stopped, give the same command again: {self.fault}")
         return "; ".join(words) or "nothing new to tell"
 
 
@@ -78,7 +78,7 @@ def send_alerts(
 ) -> AlertReport | None:
     """Tell of the nights that an audit has published, and of what an earlier run could not tell.
 
-    Nothing that a user can mend stops it: it becomes part of the report, and the next run tries again.
+    Nothing that a user can mend raises an error: it becomes part of the report, and the next run tries again.
 
     Args:
         lake_uri: Where they are published; what was told is kept there too.

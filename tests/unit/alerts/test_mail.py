@@ -66,7 +66,7 @@ def test_a_word_without_end_is_cut(mail_receiver: MailReceiver):
 
 
 def test_how_the_server_says_good_bye_does_not_matter(mail_receiver: MailReceiver):
-    mail_receiver.answers["QUIT"] = "500 no manners"
+    mail_receiver.answers["QUIT"] = "no manners"
     mail(mail_receiver.port).send(message())
     assert len(mail_receiver.letters) == 1
 
