@@ -92,7 +92,8 @@ class Mail:
             raise AlertError(f"{host} does not offer what security or user need: {error}") from error
         except ssl.SSLError as error:
             raise AlertError(f"the TLS certificate of {host} is not accepted; correct it, host or security") from error
-        except (OSError, UnicodeError) as error:  # SMTPException is an OSError, and hides a TimeoutError that it met
+        except (OSError, ValueError) as error:  # SMTPException is an OSError; a ValueError comes of strange answers
+            # What smtplib raises hides a TimeoutError that it met.
             is_late = isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError)
             what = f"did not answer within {self.timeout_s:g} s" if is_late else "cannot be reached"
             raise AlertError(f"{host} {what}; check it and the network", is_temporary=True) from error

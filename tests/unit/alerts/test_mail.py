@@ -8,7 +8,7 @@ from scrapray.alerts.mail import Mail
 from scrapray.alerts.messages import new_messages
 from scrapray.errors import AlertError
 from scrapray.recipients import EmailConfig
-from tests.fixtures.receivers import PASSWORD, USER, MailReceiver, mail_server
+from tests.fixtures.receivers import PASSWORD, USER, MailReceiver, mail_server, stranger
 from tests.unit.alerts.nights import CREATED_UTC, load_row, run_row
 
 YARD, BOSS = "yard@example.com", "boss@example.com"
@@ -99,6 +99,14 @@ def test_a_server_that_is_not_there_may_come_back():
     error = refusal(mail(port))
     assert "127.0.0.1 cannot be reached" in str(error)
     assert error.is_temporary
+
+
+@pytest.mark.parametrize(
+    "says", [b"", b"hello\r\n", b"\xff\xfe\x00\r\n", b"220 hello\r\n", b"220 " + b"x" * 9000, b"421 full\r\n"]
+)
+def test_whatever_answers_in_place_of_a_mail_server_is_a_failure_and_no_more(says):
+    with stranger(says) as port:
+        assert "127.0.0.1 " in str(refusal(mail(port)))
 
 
 def test_a_server_that_never_says_a_word_is_given_up_in_time():

@@ -12,7 +12,7 @@ import pytest
 from scrapray.alerts.messages import as_json, new_messages
 from scrapray.alerts.webhook import Webhook
 from scrapray.errors import AlertError
-from tests.fixtures.receivers import WebReceiver
+from tests.fixtures.receivers import WebReceiver, stranger
 from tests.unit.alerts.nights import CREATED_UTC, load_row, run_row
 
 SECRET = f"whsec_{base64.b64encode(bytes(range(32))).decode()}"
@@ -109,6 +109,16 @@ def test_a_server_that_is_not_there_may_come_back(monkeypatch):
     error = refusal()
     assert "127.0.0.1 cannot be reached" in str(error)
     assert error.is_temporary
+
+
+@pytest.mark.parametrize(
+    "says",
+    [b"", b"hello\r\n\r\n", b"\xff\xfe\x00", b"HTTP/1.1 200", b"HTTP/1.1 999999 x\r\n\r\n", b"220 smtp\r\n" * 9000],
+)
+def test_whatever_answers_in_place_of_a_web_server_is_a_failure_and_no_more(says, monkeypatch):
+    with stranger(says) as port:
+        monkeypatch.setenv("HOOK_URL", f"http://127.0.0.1:{port}/T0K3N?key=hidden")
+        assert "127.0.0.1 " in str(refusal())
 
 
 def test_a_server_without_tls_at_an_https_address_is_named(web_receiver: WebReceiver, monkeypatch):
