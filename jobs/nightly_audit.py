@@ -1,4 +1,4 @@
-"""The night in one job: index yesterday's frames, audit them, publish.
+"""The night in one job: index yesterday's frames, audit them, publish, and tell who must know.
 
     ray job submit -- python jobs/nightly_audit.py s3://yard-archive/ s3://yard-lake/ s3://models/scrap-3/ audit.toml
 
@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from scrapray.alerts.send import send_alerts
 from scrapray.audit.manifest import days_beside, index_archive
 from scrapray.audit.nightly import run_audit
 from scrapray.audit.outdated import is_outdated
@@ -40,6 +41,7 @@ def main(archive: str, lake: str, model: str, config: Path, date: dt.date | None
         for load in summary.loads:
             print(load["verdict"], load["truck_id"], load["load_id"], load["verdict_reason"], sep="\t")
         print(f"{day}: {summary.num_used} of {summary.num_frames} frames used, run {summary.run_id} in {lake}")
+        print("alerts:", send_alerts(lake, summary.nights, config=settings.alerts, storage=storage) or "off")
         exit_codes.append(summary.exit_code)
     return max(exit_codes)
 

@@ -154,18 +154,22 @@ def audit(
     Killed in the middle? Give the same command again: finished frames count.
     The tables of a date are replaced together, once its last frame is done.
     Exit code 3 can be switched off: alert_exit_code among the limits.
+    Who is told of the night by webhook, e-mail or in a file stands in the section alerts.
 
     Example: [bold]scrapray audit manifest/ s3://yard-lake/ --model s3://models/scrap-3/ --config audit.toml[/]
     """
+    from scrapray.alerts.send import send_alerts
     from scrapray.audit.nightly import run_audit
     from scrapray.config import read_config
     from scrapray.screen import print_summary, progress
+    from scrapray.storage import Storage
 
     settings = read_config(config)
     typer.echo("Loading the model and starting Ray; this takes some seconds.", err=True)
     with progress("frames") as report:
         summary = run_audit(manifest, lake, model, config=settings, date=date and date.date(), progress=report)
-    print_summary(summary, config=config if settings.storage.endpoint_url else None)
+    alerts = send_alerts(lake, summary.nights, config=settings.alerts, storage=Storage(settings.storage))
+    print_summary(summary, config=config if settings.storage.endpoint_url else None, alerts=alerts)
     raise typer.Exit(summary.exit_code)
 
 

@@ -21,21 +21,15 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from scrapray.errors import ConfigurationError
 from scrapray.labels import MAX_SEVERITY
+from scrapray.recipients import AlertsConfig
+from scrapray.settings import STRICT, require
 
-STRICT = ConfigDict(extra="forbid")
-"""What every section of a file of settings has as its ``__pydantic_config__``: unknown keys are refused."""
 _MOST_PIXELS = 178_956_970
 _LAST_PORT = 65535
 _ENDPOINT = re.compile(r"(?i)https?://([a-z0-9.-]+|\[[^]\s]+])(:(?P<port>[0-9]{1,5}))?(/\S*)?")
 Corner = tuple[float, float]
 """x, y."""
 _Settings = TypeVar("_Settings")
-
-
-def require(holds: bool, message: str) -> None:
-    """Refuse a value while a section is made; ``read_settings`` adds the file and the section to the message."""
-    if not holds:
-        raise ValueError(message)
 
 
 def _require_time_zone(name: str) -> None:
@@ -402,6 +396,7 @@ class AuditConfig:
     resources: ResourcesConfig = ResourcesConfig()
     verdict: VerdictConfig = VerdictConfig()
     limits: LimitsConfig = LimitsConfig()
+    alerts: AlertsConfig = field(default_factory=AlertsConfig)
 
     def as_dict(self, *sections: str) -> dict[str, Any]:
         """Plain values for JSON, of all sections or of those named."""
@@ -471,8 +466,9 @@ def _explain(fault: Mapping[str, Any]) -> str:
     if fault["type"] == "value_error":
         return f"[{place}] {fault['ctx']['error']}"
     what = fault["msg"][0].lower() + fault["msg"][1:]
-    # An address may hold a secret.
-    return f"{place}: {what}" if "endpoint_url" in fault["loc"] else f"{place} is {fault['input']!r}: {what}"
+    # An address may hold a secret, and a person may give one where its name belongs.
+    is_secret = "endpoint_url" in fault["loc"] or place.endswith("_env")
+    return f"{place}: {what}" if is_secret else f"{place} is {fault['input']!r}: {what}"
 
 
 def sha256_of(values: Any) -> str:

@@ -4,6 +4,7 @@
     ├── ConfigurationError   a setting, argument or file of settings is wrong
     ├── FrameError           one frame cannot be used; becomes a rejected row, never a stop
     ├── SchemaError          a table or manifest does not have the columns it must have
+    ├── AlertError           one message cannot be delivered now; becomes a line of the summary, never a stop
     ├── ModelError           a bundle or its weights cannot be used
     ├── RegistryError        the registry of runs and models cannot be reached, or refuses what was asked
     └── StorageError         object storage or a folder cannot be reached, read or written
@@ -54,6 +55,18 @@ class FrameError(ScraprayError):
 
 class SchemaError(ScraprayError):
     """A table does not have exactly the columns and types that its schema names."""
+
+
+class AlertError(ScraprayError):
+    """One message could not be delivered by one way; the message names neither secret nor address in full.
+
+    Attributes:
+        is_temporary: Whether the same may go well in a few seconds.
+    """
+
+    def __init__(self, message: str, *, is_temporary: bool = False) -> None:
+        super().__init__(message)
+        self.is_temporary = is_temporary
 
 
 class ModelError(ScraprayError):

@@ -21,7 +21,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
+from scrapray.statistics.wording import found_in_words
+
 if TYPE_CHECKING:
+    from scrapray.alerts.send import AlertReport
     from scrapray.audit.doctor import Finding
     from scrapray.audit.nightly import AuditSummary
     from scrapray.registry import ModelVersion
@@ -108,13 +111,20 @@ def _plain_lines(what: str, console: Console, clock: Clock) -> Iterator[Report]:
     yield report
 
 
-def print_summary(summary: "AuditSummary", console: Console | None = None, *, config: Path | None = None) -> None:
+def print_summary(
+    summary: "AuditSummary",
+    console: Console | None = None,
+    *,
+    config: Path | None = None,
+    alerts: "AlertReport | None" = None,
+) -> None:
     """Print the loads with their verdicts, what became of the frames, how fast it went, and where the tables are.
 
     Args:
         summary: What the audit says.
         console: Where to print.
         config: File of settings that names the endpoint of the object storage; None where that is AWS.
+        alerts: What became of messages; None where nobody is to be told.
     """
     console = console or _standard_output()
     lake_uri = summary.tables["loads"].rpartition("/")[0]
@@ -124,6 +134,8 @@ def print_summary(summary: "AuditSummary", console: Console | None = None, *, co
         "Tables": f"{lake_uri} ({', '.join(summary.tables)}), run {summary.run_id}",
         "Query": query_line(summary.tables["loads"], config),
     }
+    if alerts is not None:
+        lines["Alerts"] = str(alerts)
     console.print(_loads_table(summary.loads[:MAX_LOADS_SHOWN]))
     if len(summary.loads) > MAX_LOADS_SHOWN:
         console.print(f"and {len(summary.loads) - MAX_LOADS_SHOWN} more in the table of loads\n")
@@ -270,7 +282,7 @@ def _loads_table(loads: Sequence[Mapping[str, Any]]) -> Table:
             Text(load["load_id"]),
             f"{load['num_used']} of {load['num_frames']}",
             _contamination(load),
-            Text(_found(load)),
+            Text(found_in_words(load["classes"])),
             Text(load["verdict_rule"].replace("_", " ")),
         )
     return table
@@ -295,16 +307,6 @@ def _contamination(load: Mapping[str, Any]) -> str:
     if load["contamination_low"] is None or load["contamination_high"] is None:
         return share
     return f"{share}\n{load['contamination_low']:.3%} - {load['contamination_high']:.3%}"
-
-
-def _found(load: Mapping[str, Any]) -> str:
-    """Robust counts, and what a single frame shows."""
-    found = sorted((each for each in load["classes"] if each["max_score"] > 0), key=lambda each: -each["severity"])
-    words = (
-        f"{each['count']} {each['class_name']}" if each["count"] else f"{each['class_name']} (1 frame)"
-        for each in found
-    )
-    return ", ".join(words) or "-"
 
 
 def _reasons(summary: "AuditSummary") -> str:

@@ -4,5 +4,6 @@ pytest_plugins = [
     "tests.fixtures.engine",
     "tests.fixtures.bed_finders",
     "tests.fixtures.pictures",
+    "tests.fixtures.receivers",
     "tests.fixtures.tracking",
 ]

@@ -10,12 +10,13 @@ from importlib import metadata
 from typing import Literal
 from uuid import uuid4
 
+from scrapray.alerts.send import ways_of
 from scrapray.audit.gate_log import read_gate_log
 from scrapray.audit.model import find_model
 from scrapray.audit.nightly import reading_of
 from scrapray.audit.pipeline import connect
 from scrapray.config import AuditConfig
-from scrapray.errors import FrameError, ScraprayError
+from scrapray.errors import AlertError, FrameError, ScraprayError
 from scrapray.keys import KeyGrammar, grammar_of
 from scrapray.storage import Storage, join
 
@@ -45,7 +46,7 @@ def examine(
 ) -> list[Finding]:
     """Look at everything, whatever is broken among it; never raises a ``ScraprayError``.
 
-    Leaves nothing behind but, for a moment, one small object in the lake.
+    Leaves nothing behind but, for a moment, one small object in the lake; an empty file where alerts go into a file.
     """
     storage = Storage(config.storage)
     checks: dict[str, Callable[[], Finding]] = {
@@ -56,6 +57,7 @@ def examine(
         "archive": lambda: _archive(archive_uri, config, storage),
         "lake": lambda: _lake(lake_uri, storage),
         "model": lambda: _model(model_uri, config, storage),
+        "alerts": lambda: _alerts(config),
         "ray": lambda: _ray(config),
     }
     return [_outcome(what, check) for what, check in checks.items()]
@@ -167,6 +169,21 @@ def _model(uri: str | None, config: AuditConfig, storage: Storage) -> Finding:
             "model", "warn", f"{found}; error in area not known", "intervals will be narrower than the truth"
         )
     return Finding("model", "ok", found)
+
+
+def _alerts(config: AuditConfig) -> Finding:
+    """Whether each way can be gone; an audit runs without, so that nothing here is more than a warning."""
+    found, mends = [], []
+    for way in ways_of(config.alerts):
+        try:
+            found.append(f"{way.name}: {way.check()}")
+        except AlertError as error:
+            what, _, mend = str(error).partition("; ")
+            found.append(f"{way.name}: {what}")
+            mends.append(mend or "correct [alerts]")
+    if not found:
+        return Finding("alerts", "skip", "nobody is told of a night", "give [alerts], see docs/alerts.md")
+    return Finding("alerts", "warn" if mends else "ok", "; ".join(found), "; ".join(mends))
 
 
 def _ray(config: AuditConfig) -> Finding:

@@ -17,8 +17,9 @@ from scrapray.segmenter.bundle import BundleCard
 _ID_CHARACTERS = 16
 _SECTIONS_OF_A_FRAME = ("cameras", "quality", "segment")
 """Settings that decide the result of a single frame."""
-_SECTIONS_OF_A_PLACE = ("storage", "resources")
-"""Settings that say where and on what an audit runs; they move numbers by rounding at most, and no table shows them."""
+_SECTIONS_OF_A_PLACE = ("storage", "resources", "alerts")
+"""Settings that say where and on what an audit runs, and who is told of it; they move numbers by rounding at most, and
+no table shows them."""
 
 
 def public_settings(config: AuditConfig) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from scrapray.labels import MAX_SEVERITY
 from scrapray.segmenter.bundle import BundleCard
 from scrapray.statistics.contamination import AreaCalibration
 from scrapray.statistics.loads import Reading
-from scrapray.statistics.verdict import SEVERITY_OF_VERDICT, check_rules
+from scrapray.statistics.verdict import check_rules, worst_first
 from scrapray.storage import Storage, absolute, join
 
 MEASURED_WITH = "measured_with"
@@ -39,6 +39,7 @@ class AuditSummary:
 
     Attributes:
         run_id: The same for the same inputs.
+        nights: Dates and sites that were published.
         loads: Rows of ``schema.LOADS``, worst verdict first.
         tables: Place of each published table by its name.
         num_frames: Frames in the manifest.
@@ -51,6 +52,7 @@ class AuditSummary:
     """
 
     run_id: str
+    nights: tuple[Night, ...]
     loads: tuple[dict[str, Any], ...]
     tables: Mapping[str, str]
     num_frames: int
@@ -124,8 +126,9 @@ def run_audit(
         num_computed=work.num_total - work.num_done_before,
         segment_s=work.seconds,
     )
+    nights = _nights(manifest, manifest_uri, lake_uri, date, config, storage)
     published = publish(
-        _nights(manifest, manifest_uri, lake_uri, date, config, storage),
+        nights,
         manifest,
         results_uri,
         lake_uri,
@@ -134,13 +137,16 @@ def run_audit(
         max_frozen_difference=config.quality.min_frozen_difference,
         storage=storage,
     )
-    return _summarise(run, published, manifest.num_rows, lake_uri, config.limits)
+    return _summarise(run, nights, published, manifest.num_rows, lake_uri, config.limits)
 
 
-def _summarise(run: Run, published: Published, num_frames: int, lake_uri: str, limits: LimitsConfig) -> AuditSummary:
+def _summarise(
+    run: Run, nights: Sequence[Night], published: Published, num_frames: int, lake_uri: str, limits: LimitsConfig
+) -> AuditSummary:
     return AuditSummary(
         run_id=run.run_id,
-        loads=tuple(sorted(published.loads, key=_worst_first)),
+        nights=tuple(nights),
+        loads=tuple(sorted(published.loads, key=worst_first)),
         tables={name: join(lake_uri, name) for name in schema.PUBLISHED},
         num_frames=num_frames,
         num_used=published.num_used,
@@ -204,8 +210,3 @@ def _nights(
     for day in sorted({day for day, _ in nights} | ({date} if date else set())):
         nights += [(day, site) for site in emptied_sites(lake_uri, manifest_uri, manifest, day, storage)]
     return nights or ([(date, config.archive.site or "unknown")] if date else [])
-
-
-def _worst_first(load: Mapping[str, Any]) -> tuple[Any, ...]:
-    contamination = load["contamination_frac"] or 0.0
-    return (-SEVERITY_OF_VERDICT[load["verdict"]], -load["worst_severity"], -contamination, load["load_id"])

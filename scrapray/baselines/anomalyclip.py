@@ -23,12 +23,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scrapray.baselines.epochs import Schedule
-from scrapray.config import STRICT, require
 from scrapray.errors import ConfigurationError
 from scrapray.labels import ANY_CONTAMINANT_PROMPT, STEEL_PROMPT
 from scrapray.segmenter.model import gaussian_blur, prepare_tiles, resize_map, similarity_map
 from scrapray.segmenter.prompts import PromptBank, TextTower, tokenize_prompts
 from scrapray.segmenter.tower import ClipConfig, set_input_size, vision_stages
+from scrapray.settings import STRICT, require
 
 _GAMMA = 2.0
 _SMOOTHING = 1e-5

@@ -29,9 +29,9 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from scrapray.baselines.epochs import Schedule
 from scrapray.baselines.rasterise import Instances
-from scrapray.config import STRICT, require
 from scrapray.errors import ModelError
 from scrapray.imagery.components import EIGHT_CONNECTED
+from scrapray.settings import STRICT, require
 
 COCO, RANDOM = "coco", "random"
 """Weights of torchvision's own detector, trained on COCO; and weights that are none."""

@@ -26,11 +26,11 @@ from open_clip.transformer import VisionTransformer
 from pydantic import ConfigDict
 from torch import Tensor
 
-from scrapray.config import STRICT
 from scrapray.errors import ConfigurationError
 from scrapray.labels import ANY_CONTAMINANT_PROMPT, STEEL_PROMPT
 from scrapray.segmenter.model import prepare_tiles, resize_map
 from scrapray.segmenter.tower import ClipConfig, place_patches
+from scrapray.settings import STRICT
 
 _NORMAL = (
     "{}",

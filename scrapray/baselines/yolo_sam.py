@@ -27,10 +27,10 @@ from torch import nn
 
 from scrapray.baselines.epochs import Tiles, Watch
 from scrapray.baselines.rasterise import Instances
-from scrapray.config import STRICT, require
 from scrapray.errors import ConfigurationError, ModelError
 from scrapray.imagery.png import encode_png
 from scrapray.segmenter.box_masks import BoxMasker
+from scrapray.settings import STRICT, require
 
 COCO, RANDOM = "coco", "random"
 """Weights of ultralytics' own, trained on COCO; and weights that are none."""

@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
-from scrapray.config import STRICT, ArchiveConfig, CameraConfig, StorageConfig, require
+from scrapray.config import ArchiveConfig, CameraConfig, StorageConfig
 from scrapray.datasets.classes import ClassNames
 from scrapray.datasets.split import Split
 from scrapray.labels import MAX_SEVERITY, SCRAP_CONTAMINANTS, Contaminant
+from scrapray.settings import STRICT, require
 
 _KNOWN = {contaminant.name: contaminant for contaminant in SCRAP_CONTAMINANTS}
 _MOST_CLASSES = 255

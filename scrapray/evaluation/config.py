@@ -10,7 +10,8 @@ from scrapray.baselines.maskrcnn import MaskRcnnConfig
 from scrapray.baselines.rasterise import Reduce
 from scrapray.baselines.winclip import WinClipConfig
 from scrapray.baselines.yolo_sam import YoloSamConfig
-from scrapray.config import STRICT, StorageConfig, require
+from scrapray.config import StorageConfig
+from scrapray.settings import STRICT, require
 from scrapray.training.config import StartConfig
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 
-from scrapray.config import STRICT
 from scrapray.errors import ConfigurationError
+from scrapray.settings import STRICT
 
 Pixels = NDArray[np.uint8]
 

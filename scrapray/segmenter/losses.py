@@ -15,8 +15,8 @@ from pydantic import ConfigDict
 from torch import Tensor
 from torch.nn import functional as F
 
-from scrapray.config import STRICT
 from scrapray.errors import ConfigurationError
+from scrapray.settings import STRICT
 
 _LEAST_PROBABILITY = 1e-6
 

@@ -16,7 +16,6 @@ from pydantic import ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scrapray.config import STRICT
 from scrapray.errors import ConfigurationError, ModelError
 from scrapray.labels import ANY_CONTAMINANT_PROMPT, STEEL_PROMPT, Contaminant
 from scrapray.segmenter.multiscale import MultiScale
@@ -28,6 +27,7 @@ from scrapray.segmenter.tower import (
     set_input_size,
     vision_stages,
 )
+from scrapray.settings import STRICT
 
 _GAUSSIAN_TRUNCATE = 4.0
 

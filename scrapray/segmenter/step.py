@@ -20,10 +20,10 @@ from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from scrapray.config import STRICT
 from scrapray.errors import ConfigurationError, DivergedError
 from scrapray.segmenter.losses import LossConfig, LossTerms, segmentation_loss
 from scrapray.segmenter.model import Segmenter, prepare_tiles
+from scrapray.settings import STRICT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

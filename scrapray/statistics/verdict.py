@@ -4,12 +4,14 @@ A rule fires when all its conditions hold. Its conditions on contaminants must h
 the rules that fire, the most severe verdict wins, and among equals the one that stands first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from scrapray.config import VerdictRule
 from scrapray.errors import ConfigurationError
 from scrapray.statistics.contamination import Contamination
+from scrapray.statistics.wording import share_in_words
 
 SEVERITY_OF_VERDICT = {"accept": 0, "review": 1, "reject": 2}
 NO_RULE = "no_rule"
@@ -77,6 +79,12 @@ def judge(findings: LoadFindings, rules: Sequence[VerdictRule]) -> Verdict:
     return max(fired, key=lambda each: SEVERITY_OF_VERDICT[each.verdict], default=accept)
 
 
+def worst_first(load: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Sorts rows of ``schema.LOADS``: by verdict, then by what is in them, then by contamination, then by name."""
+    contamination = load["contamination_frac"] or 0.0
+    return (-SEVERITY_OF_VERDICT[load["verdict"]], -load["worst_severity"], -contamination, load["load_id"])
+
+
 def check_rules(rules: Sequence[VerdictRule], class_names: Sequence[str]) -> None:
     """See to it that no rule waits for a contaminant that the model does not know.
 
@@ -134,11 +142,7 @@ def _describe(found: ClassOfLoad) -> str:
 
 
 def _percent(contamination: Contamination) -> str:
-    if contamination.frac is None:
-        return "unknown"
-    if contamination.low is None or contamination.high is None:
-        return f"{contamination.frac:.3%}"
-    return f"{contamination.frac:.3%} (95 %: {contamination.low:.3%} to {contamination.high:.3%})"
+    return share_in_words(contamination.frac, contamination.low, contamination.high)
 
 
 def _reason_to_accept(findings: LoadFindings) -> str:

@@ -9,12 +9,13 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
-from scrapray.config import STRICT, StorageConfig, require, sha256_of
+from scrapray.config import StorageConfig, sha256_of
 from scrapray.imagery.augmentation import AugmentConfig
 from scrapray.segmenter.bundle import shipped
 from scrapray.segmenter.losses import LossConfig
 from scrapray.segmenter.model import SegmenterConfig
 from scrapray.segmenter.step import OptimConfig
+from scrapray.settings import STRICT, require
 
 MINIATURE, RANDOM = "miniature", "random"
 """Names of the CLIP that is shipped with the package, and of weights that are none."""

@@ -1,5 +1,6 @@
 """The README's commands, as a person gives them, on a small drawn archive: draw, index, audit, doctor, query."""
 
+import json
 import os
 import re
 import subprocess
@@ -13,6 +14,15 @@ import pytest
 from scrapray import schema
 
 NUM_LOADS, NUM_FRAMES = 2, 2
+ALERTS = """
+[alerts]
+file = "alerts.jsonl"
+
+[alerts.webhook]
+url_env = "NOBODY_HAS_SET_THIS"
+secret_env = "NOR_THIS"
+"""
+NOT_SENT = r"webhook: {} not sent, the next run tries again \(the environment variable NOBODY_HAS_SET_THIS is not set"
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     size = ("--loads", str(NUM_LOADS), "--frames", str(NUM_FRAMES), "--width", "1280", "--seed", "1")
     drawn = scrapray(folder, "draw", "archive", *size)
     assert drawn.returncode == 0, drawn.stderr
+    with (folder / "archive" / "audit.toml").open("a", encoding="utf-8") as settings:
+        settings.write(ALERTS)
     indexed = scrapray(folder, "index", "archive", "manifest", "--config", "archive/audit.toml")
     assert indexed.returncode == 0, indexed.stderr
     audited = audit(folder)
@@ -77,9 +89,19 @@ def test_the_printed_query_answers_from_the_tables(demo: Demo) -> None:
     assert all(str(load["load_id"]) in answer.stdout for load in demo.table("loads"))
 
 
+def test_the_night_and_its_worst_loads_are_told_of_by_every_way_that_there_is(demo: Demo) -> None:
+    told = [json.loads(line) for line in (demo.folder / "alerts.jsonl").read_text(encoding="utf-8").splitlines()]
+    worst = sorted(str(load["load_id"]) for load in demo.table("loads") if load["worst_severity"] == 3)
+    assert sorted(message["load_id"] for message in told if message["kind"] == "load") == worst
+    assert [message["num_loads"] for message in told if message["kind"] == "night"] == [NUM_LOADS]
+    assert re.search(rf"^Alerts +{NOT_SENT.format(len(told))}.*; file: {len(told)} sent$", demo.screen, re.MULTILINE)
+
+
 def test_the_same_command_again_computes_nothing_and_publishes_the_same(demo: Demo) -> None:
     before = demo.table("loads")
     again = audit(demo.folder)
     assert again.returncode == demo.exit_code
     assert "what can be read was done by an earlier run" in again.stdout
+    assert re.search(NOT_SENT.format(r"\d"), again.stdout), "what could not be sent is tried again"
+    assert "file:" not in again.stdout, "what was sent is not"
     assert demo.table("loads") == before

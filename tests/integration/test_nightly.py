@@ -2,6 +2,7 @@
 
 import datetime as dt
 import io
+import json
 import subprocess
 import sys
 
@@ -197,11 +198,22 @@ def test_the_same_night_again_computes_nothing_and_publishes_the_same_bytes(yard
     assert len(before) == 2 * (len(schema.PUBLISHED) - 1)
 
 
-def test_the_job_of_the_night_does_the_same(yard, config_path, capsys):
+def test_the_job_of_the_night_does_the_same_and_tells_who_must_know(yard, config_path, tmp_path, capsys):
     before = yard.published()
-    assert main(yard.archive, yard.lake, yard.bundle, config_path, NIGHT) == 3
+    with_alerts, told = tmp_path / "audit.toml", tmp_path / "alerts.jsonl"
+    with_alerts.write_text(f'{config_path.read_text()}\n[alerts]\nfile = "{told}"\n')
+    assert main(yard.archive, yard.lake, yard.bundle, with_alerts, NIGHT) == 3
     assert yard.published() == before
-    assert "reject\t0007\tL1\tspray can (severity 3): 1 or more seen" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "reject\t0007\tL1\tspray can (severity 3): 1 or more seen" in said
+    assert "alerts: file: 4 sent\n" in said
+    messages = [json.loads(line) for line in told.read_text().splitlines()]
+    loads = sorted(message["load_id"] for message in messages if message["kind"] == "load")
+    nights = sorted(message["site"] for message in messages if message["kind"] == "night")
+    assert (loads, nights) == (["L1", "L2"], ["dock", SITE])
+    records = yard.storage.list_names(join(yard.lake, "_alerts"))
+    assert {uri.rpartition("/")[2] for uri in records} == {f"{message['id']}.json" for message in messages}
+    assert not [uri for uri in records if "/waiting/" in uri]
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 
 FLOORS = (
-    {"words": "scrapray errors config keys labels schema"},
+    {"words": "scrapray errors settings recipients config keys labels schema"},
     {"imagery": "imagery", "statistics": "statistics"},
     {"segmenter": "segmenter"},
     {"baselines": "baselines"},
     {"outside world": "storage lake registry"},
-    {"cluster": "cluster"},
+    {"cluster": "cluster", "alerts": "alerts"},
     {"datasets": "datasets"},
     {"audit": "audit", "training": "training", "report": "report"},
     {"evaluation": "evaluation"},
@@ -50,6 +50,8 @@ OWNERS = {
     "s3fs": frozenset({"outside world"}),
     "botocore": frozenset({"outside world"}),
     "pyarrow.fs": frozenset({"outside world"}),
+    "aiohttp": frozenset({"outside world", "alerts"}),
+    "smtplib": frozenset({"alerts"}),
     "duckdb": frozenset({"report"}),
     "matplotlib": frozenset({"training", "evaluation", "report"}),
     "typer": frozenset({"command line"}),

@@ -1,5 +1,6 @@
 """The command line: what it answers, how fast, with which exit code, and how it looks."""
 
+import datetime as dt
 import json
 import re
 import shlex
@@ -20,6 +21,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from scrapray import cli, screen
+from scrapray.alerts.send import AlertReport
 from scrapray.audit.nightly import AuditSummary
 
 TOP = typer.main.get_command(cli.app).commands
@@ -146,6 +148,7 @@ def _load(**changes: Any) -> dict[str, Any]:
 def _summary(*loads: dict[str, Any], **changes: Any) -> AuditSummary:
     facts: dict[str, Any] = {
         "run_id": "0123456789abcdef",
+        "nights": ((dt.date(2026, 11, 20), "north-yard"),),
         "loads": loads,
         "tables": {"frames": "s3://yard-lake/frames", "loads": "s3://yard-lake/loads"},
         "num_frames": 6,
@@ -158,9 +161,9 @@ def _summary(*loads: dict[str, Any], **changes: Any) -> AuditSummary:
     return AuditSummary(**(facts | changes))
 
 
-def _shown(summary: AuditSummary, width: int = 120) -> str:
+def _shown(summary: AuditSummary, width: int = 120, alerts: AlertReport | None = None) -> str:
     text = StringIO()
-    screen.print_summary(summary, Console(file=text, width=width))
+    screen.print_summary(summary, Console(file=text, width=width), alerts=alerts)
     return text.getvalue()
 
 
@@ -183,6 +186,14 @@ def test_the_end_of_an_audit_shows_verdicts_frames_speed_and_where_to_look() -> 
     ):
         assert words in text
     assert "motor" not in text
+
+
+def test_what_became_of_alerts_is_shown_where_somebody_is_to_be_told() -> None:
+    failed = "not sent, the next run tries again ([red]smtp.example.com[/] answered 451)"
+    text = _shown(_summary(_load()), alerts=AlertReport(Counter({("webhook", "sent"): 2, ("email", failed): 1})))
+    assert f"Alerts webhook: 2 sent; email: 1 {failed}" in text
+    assert "Alerts nothing new to tell" in _shown(_summary(_load()), alerts=AlertReport())
+    assert "Alerts" not in _shown(_summary(_load()))
 
 
 def test_a_load_that_nobody_saw_is_shown_too() -> None:

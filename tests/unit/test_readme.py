@@ -11,7 +11,7 @@ import pytest
 import typer
 from pydantic import TypeAdapter
 
-from scrapray import cli, config, schema
+from scrapray import cli, config, recipients, schema
 from scrapray.baselines.anomalyclip import AnomalyClipConfig
 from scrapray.baselines.maskrcnn import MaskRcnnConfig
 from scrapray.baselines.winclip import WinClipConfig
@@ -38,6 +38,9 @@ SECTIONS = {
     "[verdict]": config.VerdictConfig,
     "[[verdict.rules]]": config.VerdictRule,
     "[limits]": config.LimitsConfig,
+    "[alerts]": recipients.AlertsConfig,
+    "[alerts.webhook]": recipients.WebhookConfig,
+    "[alerts.email]": recipients.EmailConfig,
 }
 DATASET_SECTIONS = {
     "[bed_by_words]": datasets.BedByWords,

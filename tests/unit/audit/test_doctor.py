@@ -15,9 +15,12 @@ from scrapray.config import (
     SegmentConfig,
     StorageConfig,
 )
+from scrapray.recipients import AlertsConfig, EmailConfig, WebhookConfig
+from tests.fixtures.receivers import WebReceiver
 
 pytestmark = pytest.mark.usefixtures("engine")
 
+WEBHOOK = WebhookConfig(url_env="HOOK_URL", secret_env="HOOK_SECRET")
 SQUARE = ((0.0, 0.0), (100.0, 0.0), (100.0, 100.0), (0.0, 100.0))
 
 
@@ -51,6 +54,7 @@ def test_a_machine_that_is_ready_has_nothing_to_mend(tmp_path: Path, tiny_bundle
         "gate log": "skip",
         "archive": "ok",
         "lake": "ok",
+        "alerts": "skip",
         "model": "warn",  # the tiny bundle has never met a load with known truth
         "ray": "ok",
     }
@@ -111,6 +115,26 @@ def test_settings_that_do_not_fit_the_bundle_are_a_fault(tiny_bundle: Path) -> N
     found = finding_of("model", AuditConfig(segment=SegmentConfig(overlap_px=64)), model=tiny_bundle)
     assert found.status == "fail"
     assert "the overlap must be smaller" in found.mend
+
+
+def test_alerts_that_can_be_sent_are_fine_and_none_is(web_receiver: WebReceiver, tmp_path: Path) -> None:
+    log = tmp_path / "alerts.jsonl"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOOK_URL", web_receiver.url)
+        patch.setenv("HOOK_SECRET", "whsec_" + "ab" * 16)
+        found = finding_of("alerts", AuditConfig(alerts=AlertsConfig(webhook=WEBHOOK, file=str(log))))
+    assert found == Finding("alerts", "ok", f"webhook: 127.0.0.1 answers; file: {log} can be written")
+    assert web_receiver.methods == ["HEAD"]
+    assert log.read_bytes() == b""
+
+
+def test_alerts_that_cannot_be_sent_are_a_warning_since_an_audit_runs_without(tmp_path: Path) -> None:
+    server = {"host": "127.0.0.1", "port": _closed_port(), "security": "none"}
+    email = EmailConfig(**server, sender="a@example.com", recipients=("b@example.com",))
+    found = finding_of("alerts", AuditConfig(alerts=AlertsConfig(webhook=WEBHOOK, email=email, timeout_s=5)))
+    assert found.status == "warn"
+    assert found.found == ("webhook: the environment variable HOOK_URL is not set; email: 127.0.0.1 cannot be reached")
+    assert found.mend == "put the webhook's address into it; check it and the network"
 
 
 def test_more_than_the_cluster_has_is_a_fault_that_names_the_settings() -> None:

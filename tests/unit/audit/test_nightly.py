@@ -16,6 +16,7 @@ from scrapray.config import (
     VerdictRule,
 )
 from scrapray.errors import ConfigurationError, ModelError
+from scrapray.recipients import AlertsConfig
 from scrapray.segmenter.bundle import read_card
 from scrapray.statistics.contamination import calibrate_areas
 from tests.unit.audit.test_publish import manifest
@@ -74,7 +75,12 @@ def test_other_settings_are_another_run(card, change):
 
 
 @pytest.mark.parametrize(
-    "change", [{"resources": ResourcesConfig(actors=7)}, {"storage": StorageConfig(endpoint_url="http://elsewhere")}]
+    "change",
+    [
+        {"resources": ResourcesConfig(actors=7)},
+        {"storage": StorageConfig(endpoint_url="http://elsewhere")},
+        {"alerts": AlertsConfig(file="elsewhere.jsonl")},
+    ],
 )
 def test_where_it_runs_does_not_make_another_run(card, change):
     elsewhere = dataclasses.replace(CONFIG, **change)

@@ -1,0 +1,44 @@
+"""Messages as lines of a file."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scrapray.alerts.lines import Lines
+from scrapray.errors import AlertError
+
+MESSAGE = {"id": "1", "truck_id": "7\r\n\u2028\u0085ТРАК"}
+
+
+def test_each_message_is_one_line_whatever_is_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "alerts.jsonl"
+    for _ in range(2):
+        assert Lines(path=path).send(MESSAGE) == ""
+    assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == [MESSAGE, MESSAGE]
+
+
+def test_half_a_line_that_a_crash_has_left_spoils_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "alerts.jsonl"
+    path.write_bytes(b'{"id": "0"}\n{"id')
+    Lines(path=path).send(MESSAGE)
+    first, torn, last = path.read_bytes().splitlines()
+    assert (json.loads(first), torn, json.loads(last)) == ({"id": "0"}, b'{"id', MESSAGE)
+
+
+def test_a_check_writes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "alerts.jsonl"
+    path.write_bytes(b"torn")
+    assert Lines(path=path).check() == f"{path} can be written"
+    assert path.read_bytes() == b"torn"
+
+
+def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AlertError, match=r"cannot be written: Is a directory; give another path"):
+        Lines(path=tmp_path).send(MESSAGE)
+
+
+def test_a_full_disk_is_named(small_disk: Path) -> None:
+    way = Lines(path=small_disk / "alerts.jsonl")
+    with pytest.raises(AlertError, match="No space left on device"):
+        way.send({"id": "x" * 400_000})
