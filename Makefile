@@ -28,9 +28,9 @@ demo: $(INSTALLED)  ## audit four drawn truck loads in 4K, from archive to table
 	echo 'with exit code 3, so that a scheduler can call somebody. What was really drawn is in demo/archive/truth.json,' && \
 	echo 'the frames are below demo/archive/north-yard. README.md says how to audit an archive of your own.'
 
-# Two processes, each with whole files, since much of a test is waiting; one thread each, or they fight for the cores.
+# In two processes, since much of a test is waiting.
 test: check  ## lint, types and all tests but the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
 check: $(INSTALLED)  ## lint and types
 	$(BIN)/ruff check
