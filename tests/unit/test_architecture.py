@@ -22,6 +22,7 @@ FLOORS = (
     {"outside world": "storage lake registry"},
     {"cluster": "cluster"},
     {"datasets": "datasets"},
+    {"review": "review"},
     {"audit": "audit", "training": "training", "report": "report"},
     {"evaluation": "evaluation"},
     {"command line": "cli screen"},
