@@ -291,8 +291,8 @@ _REVIEWED_FRAME = [
     _required("is_random_sample", pa.bool_()),
     pa.field("sample_weight", pa.float64()),
 ]
-"""A frame that people are asked about, and by which run. ``key`` is its place in the archive; ``sample_weight`` says how
-many frames of its night it stands for, null outside the random sample."""
+"""A frame that people are asked about, and by which run. ``key`` is its place in the archive; ``sample_weight`` says
+how many frames of its night it stands for, null outside the random sample."""
 
 REVIEW_QUEUE = pa.schema(
     [
@@ -321,9 +321,9 @@ REVIEWS = pa.schema(
         pa.field("iou", pa.float64()),
     ]
 )
-"""What a reviewer said, append only. ``outcome`` is ``confirmed``, ``corrected``, ``rejected`` or ``added``, one row per
-detection or added object, or ``clean``, one row for a frame without either. ``class_name`` and ``mask`` are those of the
-reviewer, null where there is no object; ``reviewed_utc`` is the time of the import."""
+"""What a reviewer said, append only. ``outcome`` is ``confirmed``, ``corrected``, ``rejected`` or ``added``, one row
+per detection or added object, or ``clean``, one row for a frame without either. ``class_name`` and ``mask`` are those
+of the reviewer, null where there is no object; ``reviewed_utc`` is the time of the import."""
 
 REVIEWED_LOADS = pa.schema(
     [
@@ -340,8 +340,8 @@ REVIEWED_LOADS = pa.schema(
         _required("reviewed_reason", pa.string()),
     ]
 )
-"""One row per load of which a used frame was reviewed: what the machine said, and what the same rules say of the reviewed
-frames and the machine's others. Worked out when it is asked for, never stored."""
+"""One row per load of which a used frame was reviewed: what the machine said, and what the same rules say of the
+reviewed frames and the machine's others. Worked out when it is asked for, never stored."""
 
 _TOLD_BY_KEY = [
     _required("frame_id", pa.string()),

@@ -88,7 +88,8 @@ def _corners(edge_N2: NDArray[np.int64]) -> NDArray[np.int64]:
     """The points of a closed line at which it turns."""
     edge_N2 = edge_N2[(edge_N2 != np.roll(edge_N2, 1, axis=0)).any(axis=1)]
     turns_N = (np.roll(edge_N2, -1, axis=0) - edge_N2 != edge_N2 - np.roll(edge_N2, 1, axis=0)).any(axis=1)
-    return edge_N2[turns_N]
+    corners_N2: NDArray[np.int64] = edge_N2[turns_N]
+    return corners_N2
 
 
 def parse_run_lengths(counts: str | Sequence[int], frame_hw: tuple[int, int]) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def _distance(score: float, limit: float) -> float:
 def _disagreement(
     rows: Sequence[Mapping[str, Any]], before: pa.Table, severities: Mapping[str, int]
 ) -> dict[str, Worth]:
-    """Frames on which one model finds a class and the other does not: by severity, then by the score it was found with."""
+    """Frames on which one model finds a class and the other does not: by severity, then by score."""
     earlier = {row["frame_id"]: _found_on(row) for row in reviewable(before).to_pylist()}
     worth: dict[str, Worth] = {}
     for row in rows:
@@ -173,10 +173,11 @@ def _rare_class(scores: Mapping[str, Sequence[tuple[str, float]]]) -> dict[str, 
 
 def _best(rows: Sequence[Mapping[str, Any]], worth: Mapping[str, Worth], quota: int) -> list[str]:
     """The frames that are worth most, the best of each load before the second of any."""
-    ranked = sorted((row for row in rows if row["frame_id"] in worth), key=lambda row: worth[row["frame_id"]])
+    known = [row for row in rows if row["frame_id"] in worth]
+    ranked = sorted(known, key=lambda row: worth[row["frame_id"]], reverse=True)
     turn: Counter[tuple[str | None, str]] = Counter()
     turns = []
-    for place, row in enumerate(reversed(ranked)):
+    for place, row in enumerate(ranked):
         load = (row["truck_id"], row["load_id"])
         turns.append((turn[load], place, row["frame_id"]))
         turn[load] += 1

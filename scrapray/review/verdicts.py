@@ -193,7 +193,7 @@ def _judge(
 def _class_of_load(
     name: str, severity: int, reviewed: LoadStatistics, looks: Mapping[str, _Look], threshold: float
 ) -> ClassOfLoad:
-    """One contaminant over a load. What a person has seen on one frame is there: it needs no second frame to be sure."""
+    """One contaminant over a load. What a person has seen on one frame needs no second frame to be sure."""
     seen = [each.num_detections for look in looks.values() for each in look.classes if each.class_name == name]
     found = reviewed.summary_of(name, severity, threshold)
     return replace(found, count=max(found.count, *seen)) if seen else found

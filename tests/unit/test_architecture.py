@@ -25,7 +25,7 @@ FLOORS = (
     {"review": "review"},
     {"audit": "audit", "training": "training", "report": "report"},
     {"evaluation": "evaluation"},
-    {"command line": "cli screen"},
+    {"command line": "cli cli_review screen"},
     {"jobs": "jobs"},
 )
 """From the ground up: on each floor its rooms, each with the files or folders that make it up."""
