@@ -289,10 +289,10 @@ _REVIEWED_FRAME = [
     _required("width_px", pa.int32()),
     _required("reasons", pa.list_(pa.field("element", pa.string(), nullable=False))),
     _required("is_random_sample", pa.bool_()),
-    pa.field("sample_weight", pa.float64()),
+    _required("num_drawn_from", pa.int32()),
 ]
-"""A frame that people are asked about, and by which run. ``key`` is its place in the archive; ``sample_weight`` says
-how many frames of its night it stands for, null outside the random sample."""
+"""A frame that people are asked about, and the run that they are asked about. ``key`` is its place in the archive;
+``num_drawn_from`` counts the frames of its night and site among which the random sample was drawn."""
 
 REVIEW_QUEUE = pa.schema(
     [

@@ -22,7 +22,7 @@ from scrapray.review.nights import (
     read_night,
     read_reviews,
 )
-from scrapray.review.queue import Chosen, choose_frames, severities_of
+from scrapray.review.queue import RANDOM_SAMPLE, Chosen, choose_frames, reviewable, severities_of
 from scrapray.storage import Storage
 
 _ID_CHARACTERS = 16
@@ -83,23 +83,18 @@ def export_queue(
     if not sites:
         where = f"{date}{f' and site {site}' if site else ''}"
         raise ConfigurationError(f"{lake_uri}: nothing is published for {where}; audit that night, or correct the name")
-    rows: list[dict[str, Any]] = []
+    asked: list[dict[str, Any]] = []
     marks: dict[str, list[Mark]] = defaultdict(list)
     for name in sites:
         night = read_night(lake_uri, date, name, storage)
         before = frames_of_other_model(lake_uri, date, name, night.run, storage)
-        chosen = choose_frames(night.frames, night.detections, night.loads, before, quotas)
-        rows += _queue_rows(night, chosen)
-        for row in night.detections.to_pylist():
+        asked += _queue_rows(night, choose_frames(night.frames, night.detections, night.loads, before, quotas))
+        for row in [] if is_blind else night.detections.to_pylist():
             marks[row["frame_id"]].append(_prelabel(row))
-    queue_id = sha256_of([[row[name] for name in ("run_id", "frame_id", "reasons")] for row in rows])[:_ID_CHARACTERS]
-    whole = [row | {"queue_id": queue_id, "exported_utc": now_utc} for row in rows]
-    uri = queue_uri(lake_uri, queue_id)
-    if rows and not storage.exists(uri):
-        write_table(pa.Table.from_pylist(whole, schema.REVIEW_QUEUE), schema.REVIEW_QUEUE, uri, storage)
-    frames = [_to_label(row, [] if is_blind else marks[row["frame_id"]], is_blind) for row in whole]
+    rows, queue_id = _write_queue(lake_uri, asked, storage, now_utc)
+    frames = [_to_label(row, marks[row["frame_id"]], is_blind) for row in rows]
     return Export(
-        data=coco_file(frames, _class_names(whole), f"scrapray review queue {queue_id}"),
+        data=coco_file(frames, _class_names(rows), f"scrapray review queue {queue_id}"),
         queue_id=queue_id,
         num_frames=len(frames),
         num_prelabels=sum(len(frame.marks) for frame in frames),
@@ -107,19 +102,32 @@ def export_queue(
     )
 
 
+def _write_queue(
+    lake_uri: str, asked: Sequence[Mapping[str, Any]], storage: Storage, now_utc: dt.datetime
+) -> tuple[list[dict[str, Any]], str]:
+    """Write down what is asked, once; gives the rows and the queue's id."""
+    queue_id = sha256_of([[row[name] for name in ("run_id", "frame_id", "reasons")] for row in asked])[:_ID_CHARACTERS]
+    rows = [{**row, "queue_id": queue_id, "exported_utc": now_utc} for row in asked]
+    uri = queue_uri(lake_uri, queue_id)
+    if rows and not storage.exists(uri):
+        write_table(pa.Table.from_pylist(rows, schema.REVIEW_QUEUE), schema.REVIEW_QUEUE, uri, storage)
+    return rows, queue_id
+
+
 def _queue_rows(night: Night, chosen: Sequence[Chosen]) -> list[dict[str, Any]]:
     """Rows of ``schema.REVIEW_QUEUE``, but for what all frames of an export share."""
     classes = [{"class_name": name, "severity": weight} for name, weight in severities_of(night.loads).items()]
     names = ("run_id", "site", "date", "truck_id", "load_id", "frame_id", "uri", "height_px", "width_px")
     frames = {row["frame_id"]: row for row in night.frames.select(names).to_pylist()}
+    num_drawn_from = reviewable(night.frames).num_rows
     return [
         {
             **frames[each.frame_id],
             "weights_sha256": night.run["weights_sha256"],
             "key": key_of(frames[each.frame_id]["uri"], night.archive),
             "reasons": list(each.reasons),
-            "is_random_sample": each.sample_weight is not None,
-            "sample_weight": each.sample_weight,
+            "is_random_sample": RANDOM_SAMPLE in each.reasons,
+            "num_drawn_from": num_drawn_from,
             "classes": classes,
         }
         for each in chosen

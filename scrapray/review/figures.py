@@ -92,8 +92,9 @@ def _precision(rows: Sequence[Row], weights: str, class_name: str, basis: str) -
 def recall(reviews: pa.Table) -> list[Figure]:
     """Share of the objects that reviewers see in randomly sampled frames which the model found, as what they are.
 
-    Frames are weighted by how many of their night they stand for, so that a short night does not count like a long
-    one. Of all contaminants together, an object counts as found under a wrong class too.
+    Each night is a stratum: a reviewed frame of its sample stands for ``frames drawn from / frames reviewed`` of them,
+    so that a short night does not count like a long one. Of all contaminants together, an object counts as found under
+    a wrong class too.
     """
     sample = reviews.filter(pc.field("is_random_sample"))
     rows = latest(sample, by=("weights_sha256",))
@@ -105,14 +106,14 @@ def recall(reviews: pa.Table) -> list[Figure]:
 
 
 def _recall(rows: Sequence[Row], weights: str, class_name: str) -> Figure:
-    loads = _by(rows, _load_of)
+    loads, weight_of = _by(rows, _load_of), _weights(rows)
     found_L, there_L = np.zeros(len(loads)), np.zeros(len(loads))
     num = 0
-    for place, of_load in enumerate(loads.values()):
+    for place, (load, of_load) in enumerate(loads.items()):
         objects = [row for row in of_load if row["class_name"] and class_name in (ANY, row["class_name"])]
         num += len(objects)
-        there_L[place] = sum(row["sample_weight"] for row in objects)
-        found_L[place] = sum(row["sample_weight"] for row in objects if _is_found(row, class_name))
+        there_L[place] = weight_of[load[:2]] * len(objects)
+        found_L[place] = weight_of[load[:2]] * sum(_is_found(row, class_name) for row in objects)
     is_known = bool(there_L.sum())
     return Figure(
         name="recall",
@@ -123,6 +124,15 @@ def _recall(rows: Sequence[Row], weights: str, class_name: str) -> Figure:
         value=float(found_L.sum() / there_L.sum()) if is_known else None,
         interval=ratio_interval(found_L, there_L) if is_known else None,
     )
+
+
+def _weights(rows: Sequence[Row]) -> dict[tuple[Any, ...], float]:
+    """Of each site and date: how many frames a reviewed one of its random sample stands for."""
+    nights = _by(rows, lambda row: _load_of(row)[:2])
+    return {
+        night: max(row["num_drawn_from"] for row in of) / len({row["frame_id"] for row in of})
+        for night, of in nights.items()
+    }
 
 
 def _is_found(row: Row, class_name: str) -> bool:

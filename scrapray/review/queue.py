@@ -30,12 +30,10 @@ class Chosen:
     Attributes:
         frame_id: The frame.
         reasons: Why, in the order of ``QueueConfig``.
-        sample_weight: Number of frames of the night that it stands for in the random sample; None outside it.
     """
 
     frame_id: str
     reasons: tuple[str, ...]
-    sample_weight: float | None
 
 
 def choose_frames(
@@ -66,12 +64,9 @@ def choose_frames(
     for reason, worth in worths.items():
         for frame_id in _best(rows, worth, getattr(quotas, reason)):
             reasons[frame_id].append(reason)
-    sample = _draw([row["frame_id"] for row in rows], quotas.random_sample, quotas.seed)
-    for frame_id in sample:
+    for frame_id in _draw([row["frame_id"] for row in rows], quotas.random_sample, quotas.seed):
         reasons[frame_id].append(RANDOM_SAMPLE)
-    chosen = [row["frame_id"] for row in rows if row["frame_id"] in reasons]
-    weight = len(rows) / len(sample) if sample else None
-    return [Chosen(name, tuple(reasons[name]), weight if name in sample else None) for name in chosen]
+    return [Chosen(name, tuple(reasons[name])) for row in rows if (name := row["frame_id"]) in reasons]
 
 
 def reviewable(frames: pa.Table) -> pa.Table:
@@ -184,6 +179,6 @@ def _best(rows: Sequence[Mapping[str, Any]], worth: Mapping[str, Worth], quota: 
     return [frame_id for _, _, frame_id in sorted(turns)[:quota]]
 
 
-def _draw(frame_ids: Iterable[str], quota: int, seed: int) -> set[str]:
+def _draw(frame_ids: Iterable[str], quota: int, seed: int) -> list[str]:
     """A simple random sample; a late frame, or another run of the night, leaves most of it as it was."""
-    return set(sorted(frame_ids, key=lambda name: blake2b(f"{seed}|{name}".encode()).digest())[:quota])
+    return sorted(frame_ids, key=lambda name: blake2b(f"{seed}|{name}".encode()).digest())[:quota]

@@ -1,8 +1,11 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from scrapray import schema
 from scrapray.review.config import QueueConfig
 from scrapray.review.figures import ALL_REVIEWED, ANY, SAMPLE, Figure, agreement, figures_of, precision, recall
 from scrapray.review.nights import read_night, read_reviews
@@ -100,35 +103,35 @@ def test_an_object_under_a_wrong_class_was_found_among_all_contaminants_only(lak
 
 
 def test_a_frame_of_a_long_night_weighs_what_it_stands_for(tmp_path: Path) -> None:
-    """Of two nights with a sample of one frame each, one of 4 frames and one of 1."""
-    from scrapray import schema
-
+    """One night has 8 frames, 2 of them drawn and reviewed; another has 1. Each has a motor, which one model missed."""
     row = dict.fromkeys(schema.REVIEWS.names) | {"is_random_sample": True, "weights_sha256": "w", "is_blind": False}
+    motor = row | {"class_name": "motor", "date": NIGHT}
     rows = [
-        row | {"frame_id": "a", "load_id": "1", "sample_weight": 4.0, "class_name": "motor", "outcome": "added"},
-        row
-        | {"frame_id": "b", "load_id": "2", "sample_weight": 1.0, "class_name": "motor", "outcome": "confirmed"}
-        | {"machine_class": "motor"},
+        motor | {"frame_id": "a", "site": "north", "num_drawn_from": 8, "outcome": "added"},
+        row | {"frame_id": "b", "site": "north", "date": NIGHT, "num_drawn_from": 8, "outcome": "clean"},
+        motor
+        | {"frame_id": "c", "site": "south", "num_drawn_from": 1, "outcome": "confirmed", "machine_class": "motor"},
     ]
-    columns = schema.REVIEWS
-    table = read_reviews(str(tmp_path), STORAGE).from_pylist(rows, columns)
+    table = pa.Table.from_pylist(rows, schema.REVIEWS)
     assert by(recall(table), "class_name")["motor",].value == pytest.approx(1 / 5)
 
 
 def test_recall_from_samples_is_right_on_average(tmp_path: Path) -> None:
-    """The truth is known: 12 motors, 8 of them found, in 40 frames. Samples of 16 frames, drawn 60 times."""
+    """The truth is known: 12 motors, 8 of them found, in 40 frames. 60 samples of 16 frames, each reviewed in full."""
     frames = {key(f"L{load}", number): [] for load in range(20) for number in range(2)}
     names = list(frames)
-    write_night(str(tmp_path), frames | {name: [MOTOR] for name in names[:8]})
+    there = names[:12]
+    found = {name: [MOTOR] for name in there[:8]}
+    write_night(str(tmp_path), frames | found)
     night = read_night(str(tmp_path), NIGHT, SITE, STORAGE)
-    found, there = 0.0, 0.0
+    values = []
     for seed in range(60):
         sample = choose_frames(night.frames, night.detections, night.loads, None, _sample_of(16, seed))
-        weight_of = {each.frame_id: each.sample_weight or 0 for each in sample}
-        there += sum(weight_of.get(frame_id(name), 0) for name in names[:12])
-        found += sum(weight_of.get(frame_id(name), 0) for name in names[:8])
-    assert there / 60 == pytest.approx(12, abs=1.2)
-    assert found / there == pytest.approx(8 / 12, abs=0.06)
+        drawn = {each.frame_id for each in sample}
+        values.append((sum(frame_id(name) in drawn for name in found), sum(frame_id(name) in drawn for name in there)))
+    num_found, num_there = np.sum(values, axis=0)
+    assert 40 / 16 * num_there / 60 == pytest.approx(12, abs=1.2)
+    assert num_found / num_there == pytest.approx(8 / 12, abs=0.06)
 
 
 def _sample_of(num: int, seed: int) -> QueueConfig:

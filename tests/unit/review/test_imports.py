@@ -50,7 +50,7 @@ def test_every_row_says_of_which_run_and_model_it_speaks_and_what_it_was_asked_f
     imported(lake, work.file)
     (can,) = (row for row in rows(lake) if row["class_name"] == "spray can")
     assert (can["run_id"], can["weights_sha256"], can["load_id"], can["truck_id"]) == ("run1", "weights1", "L3", "T3")
-    assert (can["is_random_sample"], can["sample_weight"], can["is_blind"]) == (True, 1.0, False)
+    assert (can["is_random_sample"], can["num_drawn_from"], can["is_blind"]) == (True, 9, False)
     assert can["reasons"] == ["high_severity", "near_threshold", "rare_class", "random_sample"]
     assert (can["machine_score"], can["severity"], can["iou"]) == (pytest.approx(CAN[2]), 3, 1.0)
 

@@ -19,7 +19,6 @@ from tests.unit.review.nights import (
     STORAGE,
     exported,
     frame_id,
-    imported,
     key,
     write_night,
 )
@@ -100,7 +99,7 @@ def test_every_class_but_the_common_one_is_rare(tmp_path: Path) -> None:
     assert chosen(tmp_path, "rare_class", 9) == []
 
 
-def test_the_random_sample_knows_nothing_of_what_was_found_and_weighs_what_it_stands_for(tmp_path: Path) -> None:
+def test_the_random_sample_knows_nothing_of_what_was_found(tmp_path: Path) -> None:
     frames = {key(f"L{load}", number): [] for load in range(1, 9) for number in range(5)}
     write_night(tmp_path.as_posix(), frames)
     sample = chosen(tmp_path, "random_sample", 10)
@@ -109,10 +108,6 @@ def test_the_random_sample_knows_nothing_of_what_was_found_and_weighs_what_it_st
     assert sample != chosen(tmp_path, "random_sample", 10, seed=2)
     write_night(tmp_path.as_posix(), {name: [MOTOR] for name in frames}, run_id="run2", weights="weights2")
     assert sample == chosen(tmp_path, "random_sample", 10)
-    night = read_night(str(tmp_path), NIGHT, SITE, STORAGE)
-    quotas = QueueConfig(**NOTHING | {"random_sample": 10})
-    found = choose_frames(night.frames, night.detections, night.loads, None, quotas)
-    assert {each.sample_weight for each in found} == {4.0}
 
 
 def test_every_frame_is_drawn_about_as_often_as_any_other(tmp_path: Path) -> None:
@@ -165,9 +160,9 @@ def test_a_quota_below_0_is_refused() -> None:
         QueueConfig(rare_class=-1)
 
 
-def test_a_part_of_the_random_sample_can_be_imported_alone(tmp_path: Path) -> None:
+def test_what_was_asked_says_among_how_many_frames_was_drawn(tmp_path: Path) -> None:
     lake = tmp_path.as_posix()
     write_night(lake)
     export = exported(lake, QueueConfig(**NOTHING | {"random_sample": 3}))
-    imported(lake, export.data)
-    assert read_queues(lake, STORAGE)["sample_weight"].to_pylist() == [3.0] * 3
+    assert export.num_frames == 3
+    assert read_queues(lake, STORAGE)["num_drawn_from"].to_pylist() == [9] * 3
