@@ -98,7 +98,7 @@ def import_reviews(
     asked = _asked(lake_uri, storage)
     severities = _severities(asked)
     labelled = _read(data, asked, list(severities), source)
-    extras = _Extras.of(data, severities)
+    extras = _Extras.of(data)
     rows: list[dict[str, Any]] = []
     for frames in _by_run(labelled, asked, extras).values():
         rows += _review_run(lake_uri, frames, extras, labelled.skipped, storage)
@@ -108,15 +108,16 @@ def import_reviews(
             f"{source}: no frame of it can be used ({reasons or 'it names none'}); give a file of frames that "
             "scrapray review export wrote for this lake"
         )
-    same = {"import_id": import_id, "reviewer": reviewer.strip(), "reviewed_utc": now_utc}
-    whole = [row | same | {"is_blind": is_blind or row["is_blind"]} for row in rows]
-    write_table(pa.Table.from_pylist(whole, schema.REVIEWS), schema.REVIEWS, uri, storage)
+    for row in rows:
+        row |= {"import_id": import_id, "reviewer": reviewer.strip(), "reviewed_utc": now_utc}
+        row |= {"is_blind": is_blind or row["is_blind"], "severity": severities.get(row.get("class_name", ""))}
+    write_table(pa.Table.from_pylist(rows, schema.REVIEWS), schema.REVIEWS, uri, storage)
     return ImportSummary(
         import_id=import_id,
         is_new=True,
-        num_frames=len({row["frame_id"] for row in whole}),
-        outcomes=Counter(row["outcome"] for row in whole),
-        num_replaced=_num_replaced(lake_uri, whole, storage),
+        num_frames=len({row["frame_id"] for row in rows}),
+        outcomes=Counter(row["outcome"] for row in rows),
+        num_replaced=_num_replaced(lake_uri, rows, storage),
         skipped=tuple(labelled.skipped),
     )
 
@@ -140,16 +141,14 @@ class _Extras:
         queue_of: Id of the queue, by the name of the picture.
         blind: Names of pictures that were shown without pre-labels.
         detection_of: Id of the detection that an annotation was made of, by the annotation's id.
-        severities: Not from the file: what each class weighs that a reviewer may give.
     """
 
     queue_of: Mapping[str, str]
     blind: frozenset[str]
     detection_of: Mapping[str, str]
-    severities: Mapping[str, int]
 
     @classmethod
-    def of(cls, data: bytes, severities: Mapping[str, int]) -> "_Extras":
+    def of(cls, data: bytes) -> "_Extras":
         """Of a file that was found to be COCO."""
         file = json.loads(data)
         images = [image for image in file["images"] if isinstance(image.get("queue_id"), str)]
@@ -163,7 +162,6 @@ class _Extras:
             queue_of={image["file_name"]: image["queue_id"] for image in images},
             blind=frozenset(image["file_name"] for image in images if image.get("is_blind") is True),
             detection_of=known,
-            severities=severities,
         )
 
 
@@ -231,8 +229,7 @@ def _review_run(
             skipped.append(_left_out(row, "other_size", detail))
             continue
         marks = list(_marks(frame.regions, row, extras, skipped))
-        outcomes = compare(detections[row["frame_id"]], marks)
-        rows += _rows(row, outcomes, extras.severities, is_blind=frame.key in extras.blind)
+        rows += _rows(row, compare(detections[row["frame_id"]], marks), is_blind=frame.key in extras.blind)
     return rows
 
 
@@ -265,9 +262,7 @@ def _hw(row: Mapping[str, Any]) -> tuple[int, int]:
     return row["height_px"], row["width_px"]
 
 
-def _rows(
-    row: Mapping[str, Any], outcomes: Sequence[Outcome], severities: Mapping[str, int], is_blind: bool
-) -> list[dict[str, Any]]:
+def _rows(row: Mapping[str, Any], outcomes: Sequence[Outcome], is_blind: bool) -> list[dict[str, Any]]:
     """Rows of ``schema.REVIEWS`` of one frame, but for what all of an import share."""
     frame = {name: row[name] for name in _ASKED} | {"is_blind": is_blind}
     if not outcomes:
@@ -279,7 +274,7 @@ def _rows(
             said |= {"detection_id": each.detection.detection_id, "machine_class": each.detection.class_name}
             said |= {"machine_score": each.detection.score}
         if each.mark:
-            said |= {"class_name": each.mark.class_name, "mask": dict(each.mark.mask)}
-            said |= {"severity": severities[each.mark.class_name], "area_px": mask_area(dict(each.mark.mask))}
+            mask = dict(each.mark.mask)
+            said |= {"class_name": each.mark.class_name, "mask": mask, "area_px": mask_area(mask)}
         rows.append(frame | said)
     return rows

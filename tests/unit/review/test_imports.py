@@ -3,11 +3,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from scrapray.errors import ConfigurationError, SchemaError, ScraprayError
+from scrapray.imagery.masks import decode_mask
 from scrapray.review.nights import read_reviews
-from tests.unit.review.nights import CAN, MOTOR, STORAGE, Annotator, exported, imported, key, write_night
+from tests.unit.review.nights import (
+    CAN,
+    HEIGHT,
+    MOTOR,
+    STORAGE,
+    WIDTH,
+    Annotator,
+    box_mask,
+    exported,
+    imported,
+    key,
+    write_night,
+)
 
 
 @pytest.fixture
@@ -97,6 +111,15 @@ def test_a_blind_export_is_known_by_its_file_or_by_the_option(lake: str) -> None
     imported(lake, blind.as_another_tool_writes_it(), "bob", is_blind=True)
     imported(lake, blind.as_another_tool_writes_it(), "eve")
     assert {(row["reviewer"], row["is_blind"]) for row in rows(lake)} == {("ada", True), ("bob", True), ("eve", False)}
+
+
+def test_masks_as_run_lengths_are_read_as_outlines_are(lake: str, work: Annotator) -> None:
+    motor = work.on(key("L1", 0), "motor")
+    changes = np.flatnonzero(np.diff(decode_mask(box_mask(MOTOR[1])).T.ravel(), prepend=False, append=False))
+    plain = np.diff(changes, prepend=0, append=HEIGHT * WIDTH).tolist()
+    motor |= {"segmentation": {"size": [HEIGHT, WIDTH], "counts": plain}, "iscrowd": 1}
+    summary = imported(lake, work.file)
+    assert summary.outcomes == {"confirmed": 4, "clean": 6}
 
 
 # ---- what is left out, with a reason ----------------------------------------------------------------------------
