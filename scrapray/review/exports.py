@@ -17,12 +17,12 @@ from scrapray.review.config import QueueConfig
 from scrapray.review.nights import (
     Night,
     frames_of_other_model,
-    latest,
+    fullest,
     queue_uri,
     read_night,
     read_reviews,
 )
-from scrapray.review.queue import RANDOM_SAMPLE, Chosen, choose_frames, reviewable, severities_of
+from scrapray.review.queue import RANDOM_SAMPLE, REASONS, Chosen, choose_frames, reviewable, severities_of
 from scrapray.storage import Storage
 
 _ID_CHARACTERS = 16
@@ -98,7 +98,7 @@ def export_queue(
         queue_id=queue_id,
         num_frames=len(frames),
         num_prelabels=sum(len(frame.marks) for frame in frames),
-        reasons=Counter(reason for row in rows for reason in row["reasons"]),
+        reasons=Counter(sorted((reason for row in rows for reason in row["reasons"]), key=REASONS.index)),
     )
 
 
@@ -155,7 +155,7 @@ def _class_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def reviewed_frames(lake_uri: str, storage: Storage) -> tuple[bytes, int, int]:
-    """All frames that were ever reviewed, with what the last review of each says is there, as a COCO file.
+    """All frames that were ever reviewed, with what is there by the ``fullest`` review of each, as a COCO file.
 
     ``scrapray prepare`` takes it as any other. A frame on which nothing was found stands in it without an annotation:
     it teaches what steel looks like.
@@ -169,12 +169,12 @@ def reviewed_frames(lake_uri: str, storage: Storage) -> tuple[bytes, int, int]:
         StorageError: Likewise.
     """
     frames: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in latest(read_reviews(lake_uri, storage), by=()):
+    for row in fullest(read_reviews(lake_uri, storage)):
         frames[row["frame_id"]].append(row)
     if not frames:
         raise ConfigurationError(f"{lake_uri}: nothing was reviewed yet; scrapray review import brings reviews in")
     # A picture that was replaced after its review is another frame under the same name; the one reviewed last counts.
-    of_name = {rows[0]["uri"]: rows for rows in frames.values()}
+    of_name = {rows[0]["uri"]: rows for rows in sorted(frames.values(), key=lambda rows: rows[0]["reviewed_utc"])}
     marked = []
     for uri, rows in sorted(of_name.items()):
         marks = [Mark(class_name=row["class_name"], mask=row["mask"]) for row in rows if row["class_name"]]

@@ -12,11 +12,12 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from scrapray.review.matching import ADDED
-from scrapray.review.nights import latest
+from scrapray.review.nights import fullest, latest
 from scrapray.statistics.agreement import (
     Interval,
     cohens_kappa,
@@ -97,11 +98,14 @@ def recall(reviews: pa.Table) -> list[Figure]:
     a wrong class too.
     """
     sample = reviews.filter(pc.field("is_random_sample"))
-    rows = latest(sample, by=("weights_sha256",))
+    of_model = {
+        weights: fullest(sample.filter(pc.field("weights_sha256") == weights))
+        for weights in pc.unique(sample["weights_sha256"]).to_pylist()
+    }
     return [
-        _recall(of_weights, weights, name)
-        for weights, of_weights in _by(rows, lambda row: row["weights_sha256"]).items()
-        for name in [*sorted({row["class_name"] for row in of_weights if row["class_name"]}), ANY]
+        _recall(rows, weights, name)
+        for weights, rows in of_model.items()
+        for name in [*sorted({row["class_name"] for row in rows if row["class_name"]}), ANY]
     ]
 
 
@@ -114,16 +118,26 @@ def _recall(rows: Sequence[Row], weights: str, class_name: str) -> Figure:
         num += len(objects)
         there_L[place] = weight_of[load[:2]] * len(objects)
         found_L[place] = weight_of[load[:2]] * sum(_is_found(row, class_name) for row in objects)
-    is_known = bool(there_L.sum())
+    value = float(found_L.sum() / there_L.sum()) if num else None
     return Figure(
         name="recall",
         subject=weights,
         class_name=class_name,
         basis=SAMPLE,
         num=num,
-        value=float(found_L.sum() / there_L.sum()) if is_known else None,
-        interval=ratio_interval(found_L, there_L) if is_known else None,
+        value=value,
+        interval=_interval(value, found_L, there_L),
     )
+
+
+def _interval(
+    value: float | None, found_L: npt.NDArray[np.float64], there_L: npt.NDArray[np.float64]
+) -> Interval | None:
+    """Where all was found, or nothing, no draw of loads says otherwise; then whole loads are counted as trials."""
+    if value is not None and value in (0, 1):
+        num_loads = int(np.count_nonzero(there_L))
+        return wilson_interval(int(value) * num_loads, num_loads)
+    return None if value is None else ratio_interval(found_L, there_L)
 
 
 def _weights(rows: Sequence[Row]) -> dict[tuple[Any, ...], float]:

@@ -19,6 +19,7 @@ from scrapray.review.config import QueueConfig
 
 HIGH_SEVERITY, NEAR_THRESHOLD, DISAGREEMENT = "high_severity", "near_threshold", "disagreement"
 RARE_CLASS, RANDOM_SAMPLE = "rare_class", "random_sample"
+REASONS = (HIGH_SEVERITY, NEAR_THRESHOLD, DISAGREEMENT, RARE_CLASS, RANDOM_SAMPLE)
 Worth = tuple[float, ...]
 """How much a frame is worth for one reason; the larger comes first."""
 
@@ -29,7 +30,7 @@ class Chosen:
 
     Attributes:
         frame_id: The frame.
-        reasons: Why, in the order of ``QueueConfig``.
+        reasons: Why, in the order of ``REASONS``.
     """
 
     frame_id: str

@@ -34,7 +34,7 @@ def cohens_kappa(table_CC: Counts) -> float:
 
 
 def kappa_interval(tables_LCC: Counts) -> Interval | None:
-    """95 % interval of ``cohens_kappa`` over loads; None for fewer than two of them, or if no draw has a kappa.
+    """95 % interval of ``cohens_kappa`` over loads; None for fewer than two of them, or if all draws say the same.
 
     Frames of one load are near copies of each other, so loads are drawn, see ``bootstrap``.
 
@@ -45,7 +45,8 @@ def kappa_interval(tables_LCC: Counts) -> Interval | None:
         return None
     tables = np.asarray(tables_LCC, np.float64)
     drawn = [_kappas(np.einsum("rl,lcd->rcd", num_RL, tables)) for num_RL in bootstrap.draws(len(tables))]
-    return bootstrap.interval(drawn)
+    found = bootstrap.interval(drawn)
+    return None if found is None or found[0] == found[1] else found
 
 
 def _kappas(tables: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

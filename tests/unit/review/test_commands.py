@@ -50,7 +50,7 @@ def test_export_import_show_and_truth(tmp_path: Path) -> None:
     assert "2026-11-20 north truck T2 load L2: accept -> review (motor (severity 2): 1 or more seen" in shown
 
     truth = tmp_path / "truth.json"
-    assert run("truth", lake, "--out", truth).startswith("9 reviewed frames with 1 objects")
+    assert run("truth", lake, "--out", truth).startswith("9 reviewed frames with 5 objects")
     assert len(json.loads(truth.read_bytes())["images"]) == 9
 
 

@@ -182,3 +182,19 @@ def test_models_are_told_apart(tmp_path: Path) -> None:
 
 def test_without_reviews_there_are_no_figures(tmp_path: Path) -> None:
     assert figures_of(reviews(tmp_path)) == []
+
+
+def test_a_second_reviewer_who_missed_an_object_does_not_take_it_away(lake: Path) -> None:
+    work = Annotator(exported(str(lake)).data)
+    work.add(key("L3", 1), "motor", (50, 50, 60, 60))
+    imported(str(lake), work.file, "ada")
+    imported(str(lake), exported(str(lake), is_blind=True).data, "bob", second=6000)
+    motor = by(recall(reviews(lake)), "class_name")["motor",]
+    assert (motor.num, motor.value) == (11, pytest.approx(10 / 11))
+
+
+def test_where_all_was_found_the_interval_still_has_a_width(lake: Path) -> None:
+    imported(str(lake), exported(str(lake)).data)
+    motor = by(recall(reviews(lake)), "class_name")["motor",]
+    assert motor.value == 1
+    assert motor.interval == pytest.approx((0.7225, 1), abs=1e-4), "Wilson's interval of 10 loads in 10"

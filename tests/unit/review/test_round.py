@@ -166,3 +166,13 @@ def test_a_second_export_is_of_the_same_frames_and_a_blind_one_has_no_prelabels(
 
 def test_names_of_pictures_are_the_keys_of_the_archive(lake: str) -> None:
     assert uri_of(key("L1", 0)).endswith(json.loads(exported(lake).data)["images"][0]["file_name"])
+
+
+def test_the_truth_of_a_frame_is_what_the_reviewer_saw_who_saw_most(lake: str) -> None:
+    imported(lake, edited(lake).file, "ada")
+    imported(lake, exported(lake, is_blind=True).data, "bob", second=9000)
+    assert reviewed_frames(lake, STORAGE)[1:] == (9, 4)
+    gone = edited(lake)
+    gone.remove(key("L2", 1), "motor")
+    imported(lake, gone.file, "ada", second=9900)
+    assert reviewed_frames(lake, STORAGE)[1:] == (9, 3), "the last review of one and the same reviewer"
