@@ -20,6 +20,8 @@ from scrapray.review.config import QueueConfig
 HIGH_SEVERITY, NEAR_THRESHOLD, DISAGREEMENT = "high_severity", "near_threshold", "disagreement"
 RARE_CLASS, RANDOM_SAMPLE = "rare_class", "random_sample"
 REASONS = (HIGH_SEVERITY, NEAR_THRESHOLD, DISAGREEMENT, RARE_CLASS, RANDOM_SAMPLE)
+NEAR = 0.25
+"""No score further from a threshold than this share of the way to 1, or to 0, is near it."""
 Worth = tuple[float, ...]
 """How much a frame is worth for one reason; the larger comes first."""
 
@@ -128,7 +130,7 @@ def _near_threshold(
         found = list(scores.get(row["frame_id"], ()))
         found += [(each["class_name"], each["peak_score"]) for each in row["classes"] if not each["num_detections"]]
         distances = [_distance(score, limits[name]) for name, score in found if name in limits]
-        if distances:
+        if min(distances, default=1.0) <= NEAR:
             worth[row["frame_id"]] = (-min(distances),)
     return worth
 

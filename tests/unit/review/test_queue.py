@@ -49,6 +49,7 @@ def test_what_hardly_counted_or_hardly_did_not_is_near_a_threshold(tmp_path: Pat
     write_night(tmp_path.as_posix())
     # The can has 0.32 where 0.3 is needed; all other peaks are half their thresholds, motors and the cable far above.
     assert chosen(tmp_path, "near_threshold", 1) == [key("L3", 0)]
+    assert chosen(tmp_path, "near_threshold", 9) == [key("L1", 1), key("L3", 0)], "the rest is far away"
     frames = NIGHT_OF_THREE_LOADS | {key("L3", 0): [("spray can", (0, 0, 9, 9), 0.95)]}
     write_night(tmp_path.as_posix(), frames, run_id="run2")
     assert chosen(tmp_path, "near_threshold", 1) == [key("L1", 1)], "the cable has 0.5 where 0.4 is needed"
