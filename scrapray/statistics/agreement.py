@@ -75,13 +75,13 @@ def wilson_interval(num_right: int, num: int) -> Interval | None:
 
 
 def ratio_interval(above_L: Counts, below_L: Counts) -> Interval | None:
-    """95 % interval of a ratio of sums over loads; None for fewer than two loads, or if every sum below is 0.
+    """95 % interval of a ratio of sums over loads; None where fewer than two loads have anything below the line.
 
     Args:
         above_L: What each load adds above the line.
         below_L: What it adds below.
     """
-    if len(above_L) < 2:
+    if np.count_nonzero(below_L) < 2:
         return None
     drawn = []
     for num_RL in bootstrap.draws(len(above_L)):

@@ -58,4 +58,5 @@ def test_a_ratio_is_as_sure_as_its_loads_are_alike():
     low, high = ratio_interval([0, 2, 0, 2], [2, 2, 2, 2])
     assert low < 0.5 < high
     assert ratio_interval([1], [2]) is None
+    assert ratio_interval([0, 1], [0, 2]) is None
     assert ratio_interval([0, 0], [0, 0]) is None
