@@ -8,6 +8,7 @@ import datetime as dt
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -88,20 +89,16 @@ def frames_of_other_model(
     A run that another version of scrapray has written is passed over.
     """
     place = partition_uri("", "runs", date, site)
-    earlier = []
+    others = []
     for uri in storage.list_names(join(lake_uri, "_runs")):
-        if uri.endswith(place) and f"/{run['run_id']}/" not in uri:
-            try:
-                (row,) = read_table(uri, schema.RUNS, storage).to_pylist()
-            except (SchemaError, ValueError):
-                continue
-            earlier.append(row)
-    others = [row for row in earlier if row["weights_sha256"] != run["weights_sha256"]]
+        if uri.endswith(place):
+            with suppress(SchemaError):
+                others += read_table(uri, schema.RUNS, storage).to_pylist()
+    others = [row for row in others if row["weights_sha256"] != run["weights_sha256"]]
     for row in sorted(others, key=lambda row: row["finished_utc"], reverse=True):
-        try:
-            return read_partition(lake_uri, "frames", date, site, storage, row["run_id"])
-        except (SchemaError, StorageError):
-            continue
+        with suppress(SchemaError):
+            if night := read_run(lake_uri, date, site, row["run_id"], storage):
+                return night.frames
     return None
 
 

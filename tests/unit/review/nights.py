@@ -33,8 +33,8 @@ CABLE: Found = ("cable", (60, 40, 100, 46), 0.5)
 CAN: Found = ("spray can", (120, 80, 132, 100), 0.32)
 
 
-def key(load_id: str, number: int) -> str:
-    return f"{SITE}/{NIGHT}/T{load_id[1:]}/{load_id}/c1_08{load_id[1:]:0>2}{number:02d}.jpg"
+def key(load_id: str, number: int, site: str = SITE) -> str:
+    return f"{site}/{NIGHT}/T{load_id[1:]}/{load_id}/c1_08{load_id[1:]:0>2}{number:02d}.jpg"
 
 
 NIGHT_OF_THREE_LOADS: Mapping[str, Sequence[Found]] = {
@@ -75,22 +75,23 @@ def write_night(
     *,
     run_id: str = "run1",
     weights: str = "weights1",
+    site: str = SITE,
     **changes: Any,
 ) -> None:
     """Publish a night; ``changes`` are for the rows of all frames."""
-    rows = [_frame_row(name, found, run_id) | changes for name, found in frames.items()]
+    rows = [_frame_row(name, found, run_id) | {"site": site} | changes for name, found in frames.items()]
     detections = [row for name, found in frames.items() for row in _detection_rows(name, found, run_id)]
     table = pa.Table.from_pylist(rows, schema.FRAMES)
     judged = judge_loads(table, reading())
     same = {"run_id": run_id}
     tables = {
         "frames": table,
-        "detections": pa.Table.from_pylist(detections, schema.DETECTIONS),
+        "detections": pa.Table.from_pylist([row | {"site": site} for row in detections], schema.DETECTIONS),
         "loads": pa.Table.from_pylist([load_row(load, SEVERITIES) | same for load in judged], schema.LOADS),
         "trucks": pa.Table.from_pylist([row | same for row in truck_rows(judged, reading())], schema.TRUCKS),
-        "runs": pa.Table.from_pylist([_run_row(run_id, weights)], schema.RUNS),
+        "runs": pa.Table.from_pylist([_run_row(run_id, weights) | {"site": site}], schema.RUNS),
     }
-    publish_run(lake, run_id, NIGHT, SITE, tables, STORAGE)
+    publish_run(lake, run_id, NIGHT, site, tables, STORAGE)
 
 
 def _frame_row(frame_key: str, found: Sequence[Found], run_id: str) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from scrapray.errors import ConfigurationError
-from scrapray.lake import read_partition
+from scrapray.lake import partition_uri, read_partition
 from scrapray.review.config import QueueConfig
 from scrapray.review.exports import export_queue
-from scrapray.review.nights import read_night, read_queues
+from scrapray.review.nights import read_night, read_queues, read_reviews
 from scrapray.review.queue import Chosen, choose_frames, thresholds_of
 from tests.unit.review.nights import (
     CAN,
@@ -19,6 +19,7 @@ from tests.unit.review.nights import (
     STORAGE,
     exported,
     frame_id,
+    imported,
     key,
     write_night,
 )
@@ -167,3 +168,27 @@ def test_what_was_asked_says_among_how_many_frames_was_drawn(tmp_path: Path) -> 
     export = exported(lake, QueueConfig(**NOTHING | {"random_sample": 3}))
     assert export.num_frames == 3
     assert read_queues(lake, STORAGE)["num_drawn_from"].to_pylist() == [9] * 3
+
+
+def test_all_sites_of_a_night_are_in_one_file_unless_one_is_asked_for(tmp_path: Path) -> None:
+    lake = tmp_path.as_posix()
+    write_night(lake)
+    south = {key(load, number, "south"): [CAN] for load in ("L1", "L2") for number in range(2)}
+    write_night(lake, south, run_id="run2", site="south")
+    assert exported(lake).num_frames == 13
+    file = json.loads(exported(lake, site="south").data)
+    assert {image["file_name"] for image in file["images"]} == set(south)
+    imported(lake, exported(lake).data)
+    asked = {(row["site"], row["run_id"], row["num_drawn_from"]) for row in read_reviews(lake, STORAGE).to_pylist()}
+    assert asked == {("north", "run1", 9), ("south", "run2", 4)}
+
+
+def test_a_damaged_run_is_no_other_opinion(tmp_path: Path) -> None:
+    lake = tmp_path.as_posix()
+    write_night(lake, NIGHT_OF_THREE_LOADS | {key("L2", 2): [MOTOR]}, run_id="run1", weights="weights1")
+    write_night(lake, run_id="run2", weights="weights2")
+    uri = partition_uri(lake, "frames", NIGHT, SITE, "run1")
+    Path(uri).unlink()
+    assert exported(lake).reasons["disagreement"] == 0
+    STORAGE.write_bytes(uri, b"not parquet")
+    assert exported(lake).reasons["disagreement"] == 0
