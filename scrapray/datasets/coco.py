@@ -183,7 +183,7 @@ def _matched(
 
 def _each_once(annotations: Sequence[_Annotation]) -> list[_Annotation]:
     """The annotations of a picture without boxes that are those of an outline of the same category."""
-    outlined = defaultdict(list)
+    outlined: dict[_Id, list[tuple[float, ...]]] = defaultdict(list)
     for annotation in annotations:
         if isinstance(annotation.segmentation, list):
             polygons, _ = _read_polygons(_polygons_in(annotation.segmentation), None)
