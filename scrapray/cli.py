@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from scrapray.cli_review import review
 from scrapray.errors import EXIT_USAGE, RegistryError, in_one_line
 
 
@@ -36,6 +37,7 @@ app = typer.Typer(
     Ask [bold]doctor[/] before the first night; [bold]draw[/] makes an archive to try it on.
     A better segmenter: [bold]prepare[/] annotated frames, [bold]train[/] on them, [bold]evaluate[/] what came out;
     [bold]models[/] says which one is in production, and promotes.
+    People look at what was found: [bold]review[/].
 
     Exit codes:
     [bold]0[/] done
@@ -442,3 +444,6 @@ def rollback_model() -> None:
     from scrapray.registry import Registry
 
     typer.echo(f"{Registry().rollback().uri} is the champion again")
+
+
+app.add_typer(review, name="review")

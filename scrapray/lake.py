@@ -32,6 +32,8 @@ _NAMED = {
     "tiles": schema.TILES,
     "tile_manifest": schema.TILE_MANIFEST,
     "skipped": schema.SKIPPED,
+    "review_queue": schema.REVIEW_QUEUE,
+    "reviews": schema.REVIEWS,
 }
 
 

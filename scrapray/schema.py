@@ -272,6 +272,77 @@ ends of the intervals over loads, chance, what the paper says, and why there is 
 PUBLISHED = {"frames": FRAMES, "detections": DETECTIONS, "trucks": TRUCKS, "runs": RUNS, "loads": LOADS}
 """Published tables in the order of publishing: ``loads`` comes last, so a load never points at what is not there."""
 
+_ASKED_CLASS = pa.struct([_required("class_name", pa.string()), _required("severity", pa.int8())])
+
+_REVIEWED_FRAME = [
+    _required("queue_id", pa.string()),
+    _required("run_id", pa.string()),
+    _required("weights_sha256", pa.string()),
+    _required("site", pa.string()),
+    _required("date", pa.date32()),
+    pa.field("truck_id", pa.string()),
+    _required("load_id", pa.string()),
+    _required("frame_id", pa.string()),
+    _required("uri", pa.string()),
+    _required("key", pa.string()),
+    _required("height_px", pa.int32()),
+    _required("width_px", pa.int32()),
+    _required("reasons", pa.list_(pa.field("element", pa.string(), nullable=False))),
+    _required("is_random_sample", pa.bool_()),
+    _required("num_drawn_from", pa.int32()),
+]
+"""A frame that people are asked about, and the run that they are asked about. ``key`` is its place in the archive;
+``num_drawn_from`` counts the frames of its night and site among which the random sample was drawn."""
+
+REVIEW_QUEUE = pa.schema(
+    [
+        *_REVIEWED_FRAME,
+        _required("exported_utc", _UTC),
+        _required("classes", pa.list_(pa.field("element", _ASKED_CLASS, nullable=False))),
+    ]
+)
+"""One row per frame of an export for review; ``classes`` are those that a reviewer may give."""
+
+REVIEWS = pa.schema(
+    [
+        _required("import_id", pa.string()),
+        _required("reviewer", pa.string()),
+        _required("reviewed_utc", _UTC),
+        *_REVIEWED_FRAME,
+        _required("is_blind", pa.bool_()),
+        _required("outcome", pa.string()),
+        pa.field("detection_id", pa.string()),
+        pa.field("machine_class", pa.string()),
+        pa.field("machine_score", pa.float32()),
+        pa.field("class_name", pa.string()),
+        pa.field("severity", pa.int8()),
+        pa.field("area_px", pa.int64()),
+        pa.field("mask", MASK),
+        pa.field("iou", pa.float64()),
+    ]
+)
+"""What a reviewer said, append only. ``outcome`` is ``confirmed``, ``corrected``, ``rejected`` or ``added``, one row
+per detection or added object, or ``clean``, one row for a frame without either. ``class_name`` and ``mask`` are those
+of the reviewer, null where there is no object; ``reviewed_utc`` is the time of the import."""
+
+REVIEWED_LOADS = pa.schema(
+    [
+        *(LOADS.field(name) for name in ("run_id", "site", "date", "truck_id", "load_id", "supplier", "num_used")),
+        *(LOADS.field(name) for name in ("contamination_frac", "worst_severity", "verdict", "verdict_rule")),
+        _required("num_reviewed", pa.int32()),
+        _required("reviewers", pa.list_(pa.field("element", pa.string(), nullable=False))),
+        _required("last_reviewed_utc", _UTC),
+        _required("is_disputed", pa.bool_()),
+        pa.field("reviewed_contamination_frac", pa.float64()),
+        _required("reviewed_worst_severity", pa.int8()),
+        _required("reviewed_verdict", pa.string()),
+        _required("reviewed_rule", pa.string()),
+        _required("reviewed_reason", pa.string()),
+    ]
+)
+"""One row per load of which a used frame was reviewed: what the machine said, and what the same rules say of the
+reviewed frames and the machine's others. Worked out when it is asked for, never stored."""
+
 _TOLD_BY_KEY = [
     _required("frame_id", pa.string()),
     _required("uri", pa.string()),

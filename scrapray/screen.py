@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from scrapray.audit.doctor import Finding
     from scrapray.audit.nightly import AuditSummary
     from scrapray.registry import ModelVersion
+    from scrapray.review.figures import Figure
     from scrapray.statistics.promotion import Comparison
     from scrapray.training.produce import TrainingSummary
 
@@ -232,6 +233,33 @@ def print_training(summary: "TrainingSummary", console: Console | None = None) -
         "Next": "scrapray models compare candidate champion; scrapray models promote candidate",
     }
     _print_lines(lines, console)
+
+
+def print_reviews(
+    figures: "Sequence[Figure]", loads: Sequence[Mapping[str, Any]], console: Console | None = None
+) -> None:
+    """Print what reviews say of models and reviewers, and the loads whose verdict they change."""
+    console = console or _standard_output()
+    if not figures and not loads:
+        console.print("nothing was reviewed yet; scrapray review export says what is worth a look")
+        return
+    table = _table("What reviews say, with 95 % intervals")
+    for name in ("figure", "of", "class", "counted on"):
+        table.add_column(name)
+    for name in ("number", "value", "interval"):
+        table.add_column(name, justify="right")
+    for each in figures:
+        value = "-" if each.value is None else f"{each.value:.3f}"
+        interval = "-" if each.interval is None else f"{each.interval[0]:.3f} to {each.interval[1]:.3f}"
+        subject = each.subject if each.name == "kappa" else each.subject[:12]
+        table.add_row(each.name, Text(subject), Text(each.class_name), each.basis, str(each.num), value, interval)
+    console.print(table)
+    changed = [load for load in loads if load["reviewed_verdict"] != load["verdict"]]
+    console.print(f"{len(loads)} loads reviewed; the verdict of {len(changed)} changes")
+    for load in changed:
+        words = f"{load['date']} {load['site']} truck {load['truck_id'] or 'unknown'} load {load['load_id']}: "
+        words += f"{load['verdict']} -> {load['reviewed_verdict']} ({load['reviewed_reason']})"
+        console.print(Text(words), soft_wrap=True)
 
 
 def _standard_output() -> Console:

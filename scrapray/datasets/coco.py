@@ -3,8 +3,8 @@
 What the tools do differently: ids of categories and pictures may start at 0; a box that was never made a mask has an
 empty ``segmentation``, or one with an empty polygon; ``width`` and ``height`` may lack or be null; CVAT writes masks as
 plain run lengths with ``iscrowd`` 1, COCO packs them; some write a single polygon without the list around it, or its
-corners as pairs. Ids are numbers here and text there. A picture may stand twice when exports were merged: its regions
-come together.
+corners as pairs. Label Studio makes two regions of an outline with a box, and writes both. Ids are numbers here and
+text there. A picture may stand twice when exports were merged: its regions come together.
 
 Reference: https://cocodataset.org/#format-data
 """
@@ -28,6 +28,8 @@ from scrapray.storage import StoredObject
 _Id = Annotated[str, BeforeValidator(lambda id_: str(id_) if isinstance(id_, int) else id_)]
 _FARTHEST_PX = 100_000.0
 """No picture is that large (JPEG ends at 65,535 px); a polygon that reaches further is broken."""
+_SAME_PX = 0.5
+"""Tools round boxes and corners."""
 _NAMES_SHOWN = 3
 _NOTHING_THERE = frozenset({"ignored_class", "few_points", "zero_area", "outside_frame"})
 """Faults after which the rest of a frame is still the truth. Any other means that something is there, nobody knows
@@ -58,6 +60,7 @@ class _Annotation:
     category_id: _Id
     id: _Id = ""
     segmentation: list[Any] | dict[str, Any] | None = None
+    bbox: Any = None
     iscrowd: int | None = None
 
 
@@ -105,7 +108,7 @@ def read_coco(
             detail = " and ".join(f"{width}x{height}" for height, width in sorted(sizes))
             found.skipped.append(Skipped(picture=picture.uri, stage="picture", reason="several_sizes", detail=detail))
             continue
-        entries = [(annotation, image.hw) for image in images for annotation in of_image[image.id]]
+        entries = [(annotation, image.hw) for image in images for annotation in _each_once(of_image[image.id])]
         parts = [part for entry, frame_hw in entries for part in _read(entry, class_of, frame_hw, picture.uri)]
         faults = [part for part in parts if isinstance(part, Skipped)]
         found.skipped.extend(faults)
@@ -176,6 +179,30 @@ def _matched(
         else:
             detail = ", ".join(sorted(set(written_of[picture]))[:_NAMES_SHOWN])
             skipped.append(Skipped(picture=picture.uri, stage="picture", reason="ambiguous_name", detail=detail))
+
+
+def _each_once(annotations: Sequence[_Annotation]) -> list[_Annotation]:
+    """The annotations of a picture without boxes that are those of an outline of the same category."""
+    outlined: dict[_Id, list[tuple[float, ...]]] = defaultdict(list)
+    for annotation in annotations:
+        if isinstance(annotation.segmentation, list):
+            polygons, _ = _read_polygons(_polygons_in(annotation.segmentation), None)
+            outlined[annotation.category_id] += [_extent(polygon) for polygon in polygons]
+    return [each for each in annotations if not _is_box_of(each, outlined[each.category_id])]
+
+
+def _extent(polygon: Sequence[float]) -> tuple[float, ...]:
+    x, y = polygon[::2], polygon[1::2]
+    return min(x), min(y), max(x) - min(x), max(y) - min(y)
+
+
+def _is_box_of(annotation: _Annotation, extents: Sequence[tuple[float, ...]]) -> bool:
+    if annotation.segmentation not in (None, []) or not isinstance(annotation.bbox, list):
+        return False
+    try:
+        return any(np.allclose(annotation.bbox, extent, rtol=0, atol=_SAME_PX) for extent in extents)
+    except (TypeError, ValueError):  # a box that is none
+        return False
 
 
 def _read(

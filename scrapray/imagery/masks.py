@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from operator import index
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
@@ -51,6 +52,44 @@ def mask_area(mask: dict[str, Any]) -> int:
 def shared_area(one: dict[str, Any], other: dict[str, Any]) -> int:
     """Number of pixels that two values of ``schema.MASK`` of one frame both have."""
     return int(coco.area(coco.merge([_packed(one), _packed(other)], intersect=True)))
+
+
+def joint_area(masks: Sequence[dict[str, Any]]) -> int:
+    """Number of pixels that at least one of some values of ``schema.MASK`` of one frame has."""
+    return int(coco.area(coco.merge([_packed(mask) for mask in masks]))) if masks else 0
+
+
+def overlaps(ones: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
+    """Intersection over union of each value of ``schema.MASK`` with each other of the same frame, iou_NM."""
+    if not ones or not others:
+        return np.zeros((len(ones), len(others)))
+    packed = [[_packed(mask) for mask in masks] for masks in (ones, others)]
+    return np.asarray(coco.iou(*packed, [False] * len(others)), np.float64)
+
+
+def mask_outlines(mask: dict[str, Any]) -> list[list[float]]:
+    """Polygons along the edges of the pixels of a value of ``schema.MASK``; holes are filled, since COCO has none.
+
+    Each is x0, y0, x1, y1, and so on. ``outline_mask`` gives the same pixels back, holes apart.
+    """
+    mask_HW = decode_mask(mask)
+    rows, columns = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
+    if not len(rows):
+        return []
+    y, x = rows[0], columns[0]
+    cut_HW = mask_HW[y : rows[-1] + 1, x : columns[-1] + 1].astype(np.uint8)
+    # OpenCV follows the middles of pixels. Of pixels doubled each way these lie beside the edge they belong to.
+    contours, _ = cv2.findContours(cut_HW.repeat(2, axis=0).repeat(2, axis=1), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    edges = ((contour.reshape(-1, 2) + 1) // 2 + (x, y) for contour in contours)
+    return [_corners(edge_N2).astype(np.float64).ravel().tolist() for edge_N2 in edges]
+
+
+def _corners(edge_N2: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The points of a closed line at which it turns."""
+    edge_N2 = edge_N2[(edge_N2 != np.roll(edge_N2, 1, axis=0)).any(axis=1)]
+    turns_N = (np.roll(edge_N2, -1, axis=0) - edge_N2 != edge_N2 - np.roll(edge_N2, 1, axis=0)).any(axis=1)
+    corners_N2: NDArray[np.int64] = edge_N2[turns_N]
+    return corners_N2
 
 
 def parse_run_lengths(counts: str | Sequence[int], frame_hw: tuple[int, int]) -> dict[str, Any]:

@@ -201,7 +201,7 @@ def _judge_load(
     identity: tuple[str, dt.date, str | None, str], rows: list[dict[str, Any]], reading: Reading
 ) -> JudgedLoad:
     site, date, truck_id, load_id = identity
-    statistics = LoadStatistics.of(map(_audited_frame, rows))
+    statistics = LoadStatistics.of(map(audited_frame, rows))
     findings = LoadFindings(
         num_frames=len(statistics.frames),
         num_used=len(statistics.used),
@@ -228,7 +228,7 @@ def _judge_load(
     )
 
 
-def _audited_frame(row: Mapping[str, Any]) -> AuditedFrame:
+def audited_frame(row: Mapping[str, Any]) -> AuditedFrame:
     """One row of the frames table; a rejected frame may have measures, but none of them counts."""
     is_used = row["status"] == "used"
     return AuditedFrame(

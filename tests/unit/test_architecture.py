@@ -22,9 +22,10 @@ FLOORS = (
     {"outside world": "storage lake registry"},
     {"cluster": "cluster", "alerts": "alerts"},
     {"datasets": "datasets"},
+    {"review": "review"},
     {"audit": "audit", "training": "training", "report": "report"},
     {"evaluation": "evaluation"},
-    {"command line": "cli screen"},
+    {"command line": "cli cli_review screen"},
     {"jobs": "jobs"},
 )
 """From the ground up: on each floor its rooms, each with the files or folders that make it up."""

@@ -25,8 +25,9 @@ from scrapray.alerts.send import AlertReport
 from scrapray.audit.nightly import AuditSummary
 
 TOP = typer.main.get_command(cli.app).commands
-COMMANDS = {name: command for name, command in TOP.items() if name != "models"}
-COMMANDS |= {f"models {name}": command for name, command in TOP["models"].commands.items()}
+GROUPS = ("models", "review")
+COMMANDS = {name: command for name, command in TOP.items() if name not in GROUPS}
+COMMANDS |= {f"{group} {name}": command for group in GROUPS for name, command in TOP[group].commands.items()}
 
 OPTIONS = {
     "draw": ["--frames", "--loads", "--masks", "--seed", "--width"],
@@ -42,6 +43,10 @@ OPTIONS = {
     "models compare": [],
     "models promote": ["--force"],
     "models rollback": [],
+    "review export": ["--blind", "--config", "--date", "--out", "--site"],
+    "review import": ["--blind", "--config", "--reviewer"],
+    "review show": ["--config"],
+    "review truth": ["--config", "--out"],
 }
 """Frozen: an option added here is a promise to every nightly script; settings belong in the configuration file."""
 

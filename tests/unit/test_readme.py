@@ -18,6 +18,7 @@ from scrapray.baselines.winclip import WinClipConfig
 from scrapray.baselines.yolo_sam import YoloSamConfig
 from scrapray.datasets import config as datasets
 from scrapray.evaluation import config as evaluation
+from scrapray.review import config as review
 from scrapray.training.config import StartConfig
 
 REPOSITORY = Path(__file__).parents[2]
@@ -25,6 +26,7 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 OPERATIONS = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
 DATASETS = (REPOSITORY / "docs" / "datasets.md").read_text(encoding="utf-8")
 EVALUATION = (REPOSITORY / "docs" / "evaluation.md").read_text(encoding="utf-8")
+REVIEW = (REPOSITORY / "docs" / "review.md").read_text(encoding="utf-8")
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 
 SECTIONS = {
@@ -62,8 +64,18 @@ EVALUATION_SECTIONS = {
     "[yolo_sam]": YoloSamConfig,
     "[detector]": evaluation.DetectorConfig,
 }
-SECTIONS_OF_PAGE = {OPERATIONS: SECTIONS, DATASETS: DATASET_SECTIONS, EVALUATION: EVALUATION_SECTIONS}
-CONFIG_OF_PAGE = {"datasets": datasets.DatasetConfig, "evaluation": evaluation.EvaluateConfig}
+REVIEW_SECTIONS = {"[queue]": review.QueueConfig}
+SECTIONS_OF_PAGE = {
+    OPERATIONS: SECTIONS,
+    DATASETS: DATASET_SECTIONS,
+    EVALUATION: EVALUATION_SECTIONS,
+    REVIEW: REVIEW_SECTIONS,
+}
+CONFIG_OF_PAGE = {
+    "datasets": datasets.DatasetConfig,
+    "evaluation": evaluation.EvaluateConfig,
+    "review": review.ReviewConfig,
+}
 
 
 @pytest.mark.parametrize(
@@ -84,8 +96,9 @@ def test_every_section_of_the_configuration_is_explained() -> None:
     assert names == {field.name for field in fields(config.AuditConfig)}
     names = {re.split(r"[.\]]", section.strip("["))[0] for section in DATASET_SECTIONS}
     assert names | {"archive", "storage", "cameras"} == {field.name for field in fields(datasets.DatasetConfig)}
-    names = {section.strip("[]") for section in EVALUATION_SECTIONS}
-    assert names | {"storage"} == {field.name for field in fields(evaluation.EvaluateConfig)}
+    for sections, kind in ((EVALUATION_SECTIONS, evaluation.EvaluateConfig), (REVIEW_SECTIONS, review.ReviewConfig)):
+        names = {section.strip("[]") for section in sections}
+        assert names | {"storage"} == {field.name for field in fields(kind)}
 
 
 def _default(field: "Field[Any]") -> Any:

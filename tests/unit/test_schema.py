@@ -10,7 +10,8 @@ from scrapray import schema
 from scrapray.lake import write_table
 from scrapray.storage import Storage
 
-ALL = {"manifest": schema.MANIFEST, "results": schema.RESULTS, **schema.PUBLISHED}
+REVIEW = {"review_queue": schema.REVIEW_QUEUE, "reviews": schema.REVIEWS, "reviewed_loads": schema.REVIEWED_LOADS}
+ALL = {"manifest": schema.MANIFEST, "results": schema.RESULTS, **schema.PUBLISHED, **REVIEW}
 
 
 def fields_of(columns, prefix=""):
@@ -40,7 +41,8 @@ def test_a_name_has_one_type_in_all_tables():
     for columns in ALL.values():
         for _, field in fields_of(columns):
             types.setdefault(field.name, set()).add(str(field.type))
-    # The classes of a load are counted over frames; in a frame and in results they have an area each.
+    # The classes of a load are counted over frames; in a frame and in results they have an area each; reviewers are
+    # told what each weighs.
     assert {name for name, kinds in types.items() if len(kinds) > 1} == {"classes"}
 
 

@@ -67,6 +67,26 @@ def test_polygons_become_regions_of_their_class_and_frame() -> None:
     assert (second.load_id, second.height_px, second.width_px) == ("L2", HEIGHT, WIDTH)
 
 
+def test_a_box_beside_its_own_outline_is_no_second_object() -> None:
+    box = [2, 2, 4.1, 4]
+    (frame,) = read(mark([SQUARE], id=1), mark([], id=2, bbox=box)).frames
+    assert [region.annotation_id for region in frame.regions] == ["1"]
+
+
+@pytest.mark.parametrize(
+    "alone",
+    [
+        mark([], bbox=[2, 2, 9, 9], id=2),
+        mark([], category_id=1, bbox=[2, 2, 4, 4], id=2),
+        mark([], bbox=["a"], id=2),
+        mark([], bbox=None, id=2),
+    ],
+    ids=["of another place", "of another class", "no box", "nothing"],
+)
+def test_any_other_box_still_lacks_an_outline(alone: dict[str, Any]) -> None:
+    assert reasons(read(mark([SQUARE], id=1), alone)) == [("annotation", "no_mask"), ("picture", "incomplete")]
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_run_lengths_of_both_kinds_become_the_same_mask(packed: bool) -> None:
     mask_HW = np.zeros((HEIGHT, WIDTH), np.bool_)

@@ -1,8 +1,18 @@
 import numpy as np
 import pytest
 from pycocotools import mask as coco
+from scipy import ndimage
 
-from scrapray.imagery.masks import decode_mask, encode_mask, mask_area, outline_mask, parse_run_lengths
+from scrapray.imagery.masks import (
+    decode_mask,
+    encode_mask,
+    joint_area,
+    mask_area,
+    mask_outlines,
+    outline_mask,
+    overlaps,
+    parse_run_lengths,
+)
 
 
 def test_a_cut_out_is_encoded_as_the_coco_api_encodes_the_frame() -> None:
@@ -45,3 +55,35 @@ def test_an_outline_holds_the_pixels_inside_any_of_its_polygons() -> None:
     expected_HW = np.zeros((8, 10), np.bool_)
     expected_HW[1:4, 2:5] = expected_HW[3:6, 4:] = True
     np.testing.assert_array_equal(decode_mask(outline_mask(polygons, (8, 10))), expected_HW)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_outlines_of_a_mask_hold_its_pixels_and_fill_its_holes(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(3, 60, 2)
+    frame_HW = rng.random((height, width)) < rng.uniform(0.1, 0.9)
+    if seed % 2:
+        frame_HW = ndimage.binary_opening(frame_HW.repeat(4, axis=0).repeat(4, axis=1))
+    mask = encode_mask(frame_HW, (0, 0), frame_HW.shape)
+    shown = outline_mask(mask_outlines(mask) or [[0, 0, 0, 0, 0, 0]], frame_HW.shape)
+    np.testing.assert_array_equal(decode_mask(shown), ndimage.binary_fill_holes(frame_HW))
+
+
+def test_the_outline_of_a_box_has_four_corners() -> None:
+    (outline,) = mask_outlines(encode_mask(np.ones((3, 4), np.bool_), (7, 5), (40, 30)))
+    assert {tuple(outline[at : at + 2]) for at in range(0, 8, 2)} == {(7, 5), (11, 5), (11, 8), (7, 8)}
+    assert len(outline) == 8
+
+
+def test_a_mask_without_a_pixel_has_no_outline() -> None:
+    assert mask_outlines(encode_mask(np.zeros((3, 4), np.bool_), (0, 0), (40, 30))) == []
+
+
+def test_overlaps_are_shared_pixels_over_joint_pixels() -> None:
+    one, other, apart = (
+        encode_mask(np.ones((10, 10), np.bool_), place, (40, 30)) for place in ((0, 0), (5, 0), (15, 20))
+    )
+    np.testing.assert_allclose(overlaps([one, apart], [other, one]), [[50 / 150, 1], [0, 0]])
+    assert overlaps([], [one]).shape == (0, 1)
+    assert joint_area([one, other, apart]) == 250
+    assert joint_area([]) == 0
