@@ -5,7 +5,8 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
-from scrapray.config import STRICT, StorageConfig, require
+from scrapray.config import StorageConfig
+from scrapray.settings import STRICT, require
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
