@@ -437,3 +437,47 @@ def rollback_model() -> None:
     from scrapray.registry import Registry
 
     typer.echo(f"{Registry().rollback().uri} is the champion again")
+
+
+LakeArgument = Annotated[str, typer.Argument(metavar="LAKE", help="Folder or URI that audits publish to.")]
+LakeConfig = Annotated[
+    Path | None, typer.Option("--config", help="Settings (TOML), where the lake needs an endpoint or a region.")
+]
+
+
+@app.command()
+def sql(
+    lake: LakeArgument,
+    query: Annotated[
+        str | None, typer.Argument(metavar="QUERY", help="In DuckDB's SQL; without it the views are listed.")
+    ] = None,
+    form: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to print it.")] = "table",
+    save: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write the views to a database (.duckdb) or a script (.sql)."),
+    ] = None,
+    config: LakeConfig = None,
+) -> None:
+    """Ask the published tables: loads, suppliers, contaminants, cameras, models and more.
+
+    Views show published runs only. What each column means, and questions to begin with: docs/queries.md.
+    A night is read alone where the query says which: date = '2026-11-20' and site = 'north-yard'.
+
+    Example: [bold]scrapray sql s3://yard-lake/ "select supplier, count(*) from loads group by all"[/]
+    """
+    import sys
+
+    from scrapray.config import read_config
+    from scrapray.report import answers, queries
+    from scrapray.screen import print_answer
+    from scrapray.storage import Storage
+
+    storage = Storage(read_config(config).storage)
+    if save:
+        queries.save_views(lake, save, storage)
+    if query or not save:
+        answer = queries.ask(queries.open_lake(lake, storage), query or queries.LIST_VIEWS)
+        if form == "table":
+            print_answer(answer)
+        else:
+            {"csv": answers.write_csv, "json": answers.write_json}[form](answer, sys.stdout)

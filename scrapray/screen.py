@@ -22,6 +22,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from scrapray.audit.doctor import Finding
     from scrapray.audit.nightly import AuditSummary
     from scrapray.registry import ModelVersion
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 PLAIN_LINE_EVERY_S = 10.0
 MAX_LOADS_SHOWN = 30
+MAX_ROWS_SHOWN = 1000
 WIDTH_IN_A_LOG = 200
 VERDICT_STYLES = {"reject": "bold red", "review": "yellow", "accept": "green"}
 STATUS_STYLES = {"fail": "bold red", "warn": "yellow", "ok": "green", "skip": "dim"}
@@ -220,6 +223,25 @@ def print_training(summary: "TrainingSummary", console: Console | None = None) -
         "Next": "scrapray models compare candidate champion; scrapray models promote candidate",
     }
     _print_lines(lines, console)
+
+
+def print_answer(answer: "pa.Table", console: Console | None = None) -> None:
+    """Print the answer to a query as a table; where no terminal says how wide it is, each row is one line."""
+    from scrapray.report.answers import for_people, rows_of
+
+    console = console or _standard_output()
+    table = _table()
+    for field in answer.schema:
+        is_number = str(field.type).startswith(("int", "uint", "float", "double", "decimal"))
+        table.add_column(Text(field.name), justify="right" if is_number else "left", overflow="fold")
+    for row in rows_of(answer.slice(0, MAX_ROWS_SHOWN)):
+        table.add_row(*(Text(for_people(value)) for value in row.values()))
+    if not console.is_terminal:
+        unlimited = console.options.update(max_width=sys.maxsize)
+        console.width = max(console.width, console.measure(table, options=unlimited).maximum)
+    console.print(table)
+    if answer.num_rows > MAX_ROWS_SHOWN:
+        console.print(f"and {answer.num_rows - MAX_ROWS_SHOWN} more rows: give --format csv or json for all of them")
 
 
 def _standard_output() -> Console:

@@ -173,6 +173,10 @@ class Storage:
         """What Ray Data and pyarrow take in place of a URI: a filesystem that can be pickled, and a path in it."""
         return self._place(uri).arrow(), _path(uri)
 
+    def fsspec(self, uri: str) -> s3fs.S3FileSystem | None:
+        """What libraries that speak fsspec take to read ``s3://`` with; None for folders, which need nothing."""
+        return self._buckets.fsspec() if _is_s3(uri) else None
+
     def _place(self, uri: str) -> "_Folders | _Buckets":
         return self._buckets if _is_s3(uri) else _Folders()
 
@@ -384,6 +388,9 @@ class _Buckets:
 
     def arrow(self) -> pyarrow.fs.FileSystem:
         return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(self._s3))
+
+    def fsspec(self) -> s3fs.S3FileSystem:
+        return self._s3
 
 
 def _is_s3(uri: str) -> bool:
