@@ -42,7 +42,7 @@ FADING_CAMERA = "cam2"
 """Its lens gets dirtier by the day."""
 FAULTS = (("quality", "blurred"), ("quality", "too_dark"), ("decode", "truncated"))
 QUESTIONS = {
-    "trend of a supplier, a year": "select week, num_loads, contamination_mean, rejected_frac from suppliers "
+    "trend of a supplier, a year": "select week, num_loads, contamination_mean, reject_frac from suppliers "
     "where supplier = 'Castel Rottami' and site = 'north-yard' order by week",
     "trend of all suppliers, a year, three sites": "select * from suppliers",
     "trend of all suppliers, the last 13 weeks": "select * from suppliers where week >= '2026-08-31'",
@@ -240,7 +240,7 @@ def _judged(area_px: int, seen_px: int, num_used: int, found: list[dict[str, Any
         "worst_severity": severity,
         "verdict": verdict,
         "verdict_rule": {"reject": "highest_severity", "review": "contaminant", "accept": "no_rule"}[verdict],
-        "verdict_reason": f"severity {severity}",
+        "verdict_reason": f"{found[0]['thing'][0]} in {len(found)} of {num_used} frames" if found else "nothing found",
     }
 
 
@@ -284,21 +284,21 @@ def _run_row(same: dict[str, Any], frames: list[dict[str, Any]], num_loads: int)
     }
 
 
-def ask(lake_uri: str, question: str) -> None:
+def answer(lake_uri: str, question: str) -> None:
     """Answer one question, and say what it took."""
     begin = time.perf_counter()
-    from scrapray.report.queries import open_lake
+    from scrapray.report.queries import ask, open_lake
 
     connection = open_lake(lake_uri, Storage())
-    opened = time.perf_counter()
-    rows = connection.execute(QUESTIONS[question]).fetchall()
-    answered = time.perf_counter()
+    opened, busy_before = time.perf_counter(), time.process_time()
+    table = ask(connection, QUESTIONS[question])
+    took, busy = time.perf_counter() - opened, time.process_time() - busy_before
     plan = connection.execute("explain analyze " + QUESTIONS[question]).fetchall()[0][1]
     files = sum(int(number) for number in re.findall(r"Total Files Read: (\d+)", plan))
-    (read,) = re.findall(r"Data Read:\s+(.+?)\s*│", plan) or ["?"]
+    (read,) = re.findall(r"Data Read:\s+(.+?)\s*│", plan)
     print(
-        f"{question:45} {answered - opened:6.2f} s  {len(rows):>7,} rows  {files:>5,} files  {read:>9}  "
-        f"(start {opened - begin:.2f} s)",
+        f"{question:45} {took:6.2f} s ({busy:5.2f} s of CPU) {table.num_rows:>7,} rows {files:>5,} files {read:>9}"
+        f"  start {opened - begin:.1f} s",
         flush=True,
     )
 
@@ -317,7 +317,7 @@ def measure(lake: Path) -> None:
 
 if __name__ == "__main__":
     if sys.argv[2:]:
-        ask(sys.argv[1], sys.argv[2])
+        answer(sys.argv[1], sys.argv[2])
     elif sys.argv[1:]:
         measure(Path(sys.argv[1]))
     else:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from scrapray.cli_lake import Lake, LakeSettings, lake_group
 from scrapray.errors import EXIT_USAGE, RegistryError, in_one_line
 
 
@@ -439,15 +440,12 @@ def rollback_model() -> None:
     typer.echo(f"{Registry().rollback().uri} is the champion again")
 
 
-LakeArgument = Annotated[str, typer.Argument(metavar="LAKE", help="Folder or URI that audits publish to.")]
-LakeConfig = Annotated[
-    Path | None, typer.Option("--config", help="Settings (TOML), where the lake needs an endpoint or a region.")
-]
+app.add_typer(lake_group, name="lake")
 
 
 @app.command()
 def sql(
-    lake: LakeArgument,
+    lake: Lake,
     query: Annotated[
         str | None, typer.Argument(metavar="QUERY", help="In DuckDB's SQL; without it the views are listed.")
     ] = None,
@@ -456,7 +454,7 @@ def sql(
         Path | None,
         typer.Option(metavar="FILE", help="Also write the views to a database (.duckdb) or a script (.sql)."),
     ] = None,
-    config: LakeConfig = None,
+    config: LakeSettings = None,
 ) -> None:
     """Ask the published tables: loads, suppliers, contaminants, cameras, models and more.
 

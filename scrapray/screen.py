@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from scrapray.audit.doctor import Finding
     from scrapray.audit.nightly import AuditSummary
+    from scrapray.lake_care import Verified
     from scrapray.registry import ModelVersion
     from scrapray.statistics.promotion import Comparison
     from scrapray.training.produce import TrainingSummary
@@ -242,6 +243,21 @@ def print_answer(answer: "pa.Table", console: Console | None = None) -> None:
     console.print(table)
     if answer.num_rows > MAX_ROWS_SHOWN:
         console.print(f"and {answer.num_rows - MAX_ROWS_SHOWN} more rows: give --format csv or json for all of them")
+
+
+def print_verified(verified: "Verified", console: Console | None = None) -> None:
+    """Print what is wrong in a lake and what to do about it, and how much was looked at."""
+    console = console or _standard_output()
+    table = _table()
+    table.add_column("where", overflow="fold")
+    table.add_column("what", overflow="fold")
+    table.add_column("what to do")
+    for fault in verified.faults:
+        table.add_row(Text(fault.place), Text(fault.what, style="bold red"), Text(fault.mend))
+    if verified.faults:
+        console.print(table)
+    counted = f"{verified.num_rows} rows of {verified.num_nights} nights and sites"
+    console.print(f"{counted}: {f'{len(verified.faults)} faults' if verified.faults else 'all whole and traceable'}")
 
 
 def _standard_output() -> Console:

@@ -19,12 +19,12 @@ FLOORS = (
     {"imagery": "imagery", "statistics": "statistics"},
     {"segmenter": "segmenter"},
     {"baselines": "baselines"},
-    {"outside world": "storage lake registry"},
+    {"outside world": "storage lake lake_care registry"},
     {"cluster": "cluster"},
     {"datasets": "datasets"},
     {"audit": "audit", "training": "training", "report": "report"},
     {"evaluation": "evaluation"},
-    {"command line": "cli screen"},
+    {"command line": "cli cli_lake screen"},
     {"jobs": "jobs"},
 )
 """From the ground up: on each floor its rooms, each with the files or folders that make it up."""
