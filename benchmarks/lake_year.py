@@ -164,7 +164,7 @@ def _measures(
     if fault:
         return picture
     peaks = rng.beta(2, 12, len(CLASSES))
-    classes = [
+    classes: list[dict[str, Any]] = [
         {"class_name": name, "area_px": thing[2], "num_detections": 1, "max_score": thing[1], "peak_score": thing[1]}
         if thing and thing[0] == name
         else {"class_name": name, "area_px": 0, "num_detections": 0, "max_score": 0.0, "peak_score": float(peak)}

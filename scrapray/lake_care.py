@@ -118,6 +118,7 @@ def retire(lake_uri: str, keep: int, storage: Storage) -> int:
 
 
 def _finished_utc(runs_uri: str, storage: Storage) -> dt.datetime:
+    finished: dt.datetime
     try:
         (finished,) = read_as_written(runs_uri, storage, ["finished_utc"])["finished_utc"].to_pylist()
     except (SchemaError, ValueError) as error:

@@ -9,8 +9,7 @@ from scrapray.errors import ConfigurationError, StorageError
 from scrapray.report.views import TABLES, VIEWS, statements
 from scrapray.storage import Storage, absolute, join
 
-SETTINGS = {
-    "TimeZone": "UTC",
+SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "python_enable_replacements": False,  # a query names views, not variables of ours
     "autoinstall_known_extensions": False,  # it would wait for a network that may not be there
 }
@@ -37,7 +36,7 @@ def open_lake(lake_uri: str, storage: Storage, database: Path | None = None) -> 
         raise ConfigurationError(f"cannot use {database} as a database: {_reason(error)}; give another file") from error
     if filesystem := storage.fsspec(lake_uri):
         connection.register_filesystem(filesystem)
-    for command in commands:
+    for command in ("set TimeZone = 'UTC'", *commands):
         connection.execute(command)
     return connection
 

@@ -19,7 +19,8 @@ from scrapray.storage import Storage
 
 FRIDAY = dt.date(2026, 11, 20)
 ODD = """select
-    42::hugeint as whole, 1.5::decimal(9, 2) as price, 0.1::double + 0.2::double as float, 'nan'::double as no_number, null as nothing,
+    42::hugeint as whole, 1.5::decimal(9, 2) as price, 0.1::double + 0.2::double as float,
+    'nan'::double as no_number, null as nothing,
     'a "quote", a comma' as text, date '2026-11-20' as day, timestamptz '2026-11-20 06:00:00+00' as moment,
     [1, 2] as list, {'a': 'ä', 'b': null} as struct, map {'decode truncated': 2} as reasons, true as yes"""
 PLAIN = {
