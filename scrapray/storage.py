@@ -313,7 +313,12 @@ class _Buckets:
     """Buckets of S3 or of a server that speaks its language."""
 
     def __init__(self, config: StorageConfig) -> None:
-        self._s3 = _S3FileSystem(
+        self._config = config
+        self._s3 = self._connect(use_listings_cache=False)
+
+    def _connect(self, **caching: Any) -> _S3FileSystem:
+        config = self._config
+        return _S3FileSystem(
             endpoint_url=config.endpoint_url,
             client_kwargs={"region_name": config.region} if config.region else {},
             config_kwargs={
@@ -321,7 +326,7 @@ class _Buckets:
                 "read_timeout": config.read_timeout_s,
                 "retries": {"mode": "standard", "total_max_attempts": config.max_attempts},
             },
-            use_listings_cache=False,
+            **caching,
             skip_instance_cache=True,  # another Storage may be made after the credentials have changed
         )
 
@@ -390,7 +395,8 @@ class _Buckets:
         return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(self._s3))
 
     def fsspec(self) -> s3fs.S3FileSystem:
-        return self._s3
+        # Who opens what was just listed, as DuckDB does, would ask six times for the size of each file.
+        return self._connect(use_listings_cache=True, listings_expiry_time=60)
 
 
 def _is_s3(uri: str) -> bool:

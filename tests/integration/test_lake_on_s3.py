@@ -62,6 +62,23 @@ def test_one_night_of_a_bucket_is_one_file_of_each_table(lake, storage, monkeypa
     assert {path.partition("/date=")[2] for path in opened} == {"2026-11-20/site=S%C3%BCd%201%3D2/part-0.parquet"}
 
 
+def test_what_is_published_while_the_connection_is_open_is_seen(lake, storage):
+    later = join(lake, "of its own")
+
+    def publish(run_id, date, num_loads):
+        tables = draw_night(run_id, date, "a", num_loads, np.random.default_rng(1))
+        publish_run(later, run_id, date, "a", tables, storage)
+
+    publish("r1", FRIDAY, 10)
+    connection = open_lake(later, storage)
+    counts = []
+    for changed in (None, ("r2", FRIDAY, 7), ("r3", FRIDAY + dt.timedelta(days=1), 5)):
+        if changed:
+            publish(*changed)
+        counts.append(ask(connection, "select count(*) as n from frames").to_pylist()[0]["n"])
+    assert counts == [30, 21, 36]
+
+
 def test_the_command_takes_the_endpoint_from_the_settings_and_shows_it_nowhere(lake, s3, tmp_path):
     config = tmp_path / "audit.toml"
     config.write_text(f'[storage]\nendpoint_url = "{s3.endpoint_url}"\nregion = "us-east-1"\n')
