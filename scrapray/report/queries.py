@@ -95,10 +95,10 @@ def _has_files(folder_uri: str, storage: Storage) -> bool:
 def _types() -> dict[str, dict[str, str]]:
     """DuckDB's name of the type of each column of each table."""
     with duckdb.connect() as connection:
-        relations = {table: connection.from_arrow(columns.empty_table()) for table, columns in TABLES.items()}
+        relations = {name: connection.from_arrow(table.columns.empty_table()) for name, table in TABLES.items()}
         return {
-            table: dict(zip(relation.columns, map(str, relation.types), strict=True))
-            for table, relation in relations.items()
+            name: dict(zip(relation.columns, map(str, relation.types), strict=True))
+            for name, relation in relations.items()
         }
 
 

@@ -2,10 +2,11 @@
 
 ``files.<table>`` is what lies in the published files of a table, ``<table>`` the rows of them that belong to the
 published run of their date and site; the other views are made of these. To add a view, add an entry to ``VIEWS``; to
-add a table that is read from files, add its columns to ``TABLES``.
+add a table that is read from files, add an entry to ``TABLES``.
 
-Every view that is filtered by ``date``, ``week`` or ``site`` reads the files of these dates and sites only: the two
-columns come from the paths, and no view aggregates over several of them before such a filter can reach the files.
+A view that is filtered by ``date`` and ``site`` reads the files of these dates and sites only: both columns come from
+the paths, and DuckDB hands such a filter down to them through everything here. Not everything lets it through: the
+weeks of ``suppliers`` do not, nor does ``histogram`` beside another aggregate; a test looks at each view.
 """
 
 import glob
@@ -17,8 +18,25 @@ import pyarrow as pa
 from scrapray import schema
 from scrapray.storage import join
 
-TABLES: Mapping[str, pa.Schema] = schema.PUBLISHED
-"""What is read from files ``<lake>/<table>/date=.../site=.../part-0.parquet``."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Where the files of a table are, and what is in them.
+
+    Attributes:
+        columns: Their schema.
+        files: Pattern below ``<lake>/<table>/``.
+        by_night: Whether the columns ``date`` and ``site`` come from the path, so that a filter on them opens no other
+            file.
+    """
+
+    columns: pa.Schema
+    files: str = "**/part-0.parquet"
+    by_night: bool = True
+
+
+TABLES: Mapping[str, Table] = {name: Table(columns=columns) for name, columns in schema.PUBLISHED.items()}
+"""What is read from files."""
 
 MIN_LOADS_FOR_INTERVAL = 10
 """With fewer loads nobody can tell how much they differ."""
@@ -232,15 +250,17 @@ def statements(lake_uri: str, types: Mapping[str, Mapping[str, str]], with_files
         yield f"create or replace view {view.name} as {view.sql}"
         yield f"comment on view {view.name} is {_quoted(view.meaning)}"
     for table in with_files:
-        yield f"create or replace view files.{table} as {_rows_in_files(join(lake_uri, table), types[table])}"
+        rows = _rows_in_files(join(lake_uri, table), TABLES[table], types[table])
+        yield f"create or replace view files.{table} as {rows}"
 
 
-def _rows_in_files(folder: str, columns: Mapping[str, str]) -> str:
+def _rows_in_files(folder: str, table: Table, columns: Mapping[str, str]) -> str:
     """A scan of all files of a table that looks into none before it is asked; a column that a file lacks is null."""
-    files = _quoted(f"{glob.escape(folder)}/**/part-0.parquet")
-    told = {name: kind for name, kind in columns.items() if name not in _FROM_PATH}
+    files = _quoted(f"{glob.escape(folder)}/{table.files}")
+    from_path = _FROM_PATH if table.by_night else {}
+    told = {name: kind for name, kind in columns.items() if name not in from_path}
     known = ", ".join(f"{_quoted(name)}: {_column(name, kind)}" for name, kind in told.items())
-    chosen = ", ".join(f"{_FROM_PATH[name]} as {name}" if name in _FROM_PATH else name for name in columns)
+    chosen = ", ".join(f"{from_path[name]} as {name}" if name in from_path else name for name in columns)
     return f"select {chosen} from read_parquet({files}, filename = true, schema = map {{{known}}})"
 
 

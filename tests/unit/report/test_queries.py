@@ -16,6 +16,7 @@ from benchmarks.lake_year import draw_lake, draw_night
 from scrapray import schema
 from scrapray.errors import ConfigurationError, StorageError
 from scrapray.lake import partition_uri, publish_run
+from scrapray.report import queries, views
 from scrapray.report.queries import LIST_VIEWS, ask, open_lake, save_views
 from scrapray.report.views import VIEWS
 from scrapray.storage import Storage
@@ -105,8 +106,6 @@ def test_the_views_are_listed_with_what_a_row_is(lake):
 
 
 def test_a_view_that_is_added_is_one_entry(lake, monkeypatch):
-    from scrapray.report import views
-
     added = views.View(
         name="unknown_trucks", meaning="loads of no truck", sql="select * from loads where truck_id is null"
     )
@@ -115,18 +114,21 @@ def test_a_view_that_is_added_is_one_entry(lake, monkeypatch):
     assert answer.num_rows == len(DATES) * len(SITES)
 
 
-def test_a_table_that_is_added_reads_its_own_files(lake, tmp_path, monkeypatch):
-    from scrapray.report import queries, views
-
+@pytest.mark.parametrize(
+    ("place", "options"),
+    [("date=2026-11-20/site=a%20b/part-0.parquet", {}), ("first.parquet", {"files": "*.parquet", "by_night": False})],
+)
+def test_a_table_that_is_added_is_one_entry_too(place, options, tmp_path, monkeypatch):
     notes = pa.schema([("site", pa.string()), ("date", pa.date32()), ("note", pa.string())])
     for module in (queries, views):
-        monkeypatch.setattr(module, "TABLES", {**schema.PUBLISHED, "notes": notes})
-    assert ask(open_lake(str(lake), Storage()), "select * from files.notes").to_pylist() == []
+        monkeypatch.setattr(module, "TABLES", {**views.TABLES, "notes": views.Table(columns=notes, **options)})
     draw_lake(str(tmp_path), dates=[FRIDAY], sites=["a b"], num_loads=1)
-    path = path_of(tmp_path, "notes", FRIDAY, "a b")
+    assert ask(open_lake(str(tmp_path), Storage()), "select * from files.notes").to_pylist() == []
+    path = tmp_path / "notes" / place
     path.parent.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist([{"site": "a b", "date": FRIDAY, "note": "x"}], notes), path)
-    assert rows(tmp_path, "select * from files.notes") == [{"site": "a b", "date": FRIDAY, "note": "x"}]
+    note = {"site": "a b", "date": FRIDAY, "note": "x"}
+    pq.write_table(pa.Table.from_pylist([note], notes), path)
+    assert rows(tmp_path, "select * from files.notes") == [note]
 
 
 def test_hours_are_those_of_the_yard(lake):
