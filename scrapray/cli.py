@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from scrapray.cli_lake import Lake, LakeSettings, lake_group
 from scrapray.cli_review import review
 from scrapray.errors import EXIT_USAGE, RegistryError, in_one_line
 
@@ -447,3 +448,42 @@ def rollback_model() -> None:
 
 
 app.add_typer(review, name="review")
+app.add_typer(lake_group, name="lake")
+
+
+@app.command()
+def sql(
+    lake: Lake,
+    query: Annotated[
+        str | None, typer.Argument(metavar="QUERY", help="In DuckDB's SQL; without it the views are listed.")
+    ] = None,
+    form: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to print it.")] = "table",
+    save: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write the views to a database (.duckdb) or a script (.sql)."),
+    ] = None,
+    config: LakeSettings = None,
+) -> None:
+    """Ask the published tables: loads, suppliers, contaminants, cameras, models and more.
+
+    Views show published runs only. What each column means, and questions to begin with: docs/queries.md.
+    A night is read alone where the query says which: date = '2026-11-20' and site = 'north-yard'.
+
+    Example: [bold]scrapray sql s3://yard-lake/ "select supplier, count(*) from loads group by all"[/]
+    """
+    import sys
+
+    from scrapray.config import read_config
+    from scrapray.report import answers, queries
+    from scrapray.screen import print_answer
+    from scrapray.storage import Storage
+
+    storage = Storage(read_config(config).storage)
+    if save:
+        queries.save_views(lake, save, storage)
+    if query or not save:
+        answer = queries.ask(queries.open_lake(lake, storage), query or queries.LIST_VIEWS)
+        if form == "table":
+            print_answer(answer)
+        else:
+            {"csv": answers.write_csv, "json": answers.write_json}[form](answer, sys.stdout)

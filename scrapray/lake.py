@@ -149,10 +149,16 @@ def read_table(uri: str, columns: pa.Schema, storage: Storage) -> pa.Table:
         SchemaError: It is not Parquet, or its columns are not those of the schema.
         StorageError: It cannot be read.
     """
-    return conform(_read(uri, storage), columns, uri)
+    return conform(read_as_written(uri, storage), columns, uri)
 
 
-def _read(uri: str, storage: Storage, names: list[str] | None = None) -> pa.Table:
+def read_as_written(uri: str, storage: Storage, names: list[str] | None = None) -> pa.Table:
+    """Read one Parquet file with the columns that it has, whatever version wrote them; the footer is its metadata.
+
+    Raises:
+        SchemaError: It is not Parquet, or has no column of these names.
+        StorageError: It cannot be read.
+    """
     data = storage.read_bytes(uri)
     try:
         return pq.read_table(pa.BufferReader(data), columns=names)
@@ -187,7 +193,7 @@ def published_run(lake_uri: str, date: datetime.date, site: str, storage: Storag
         return None
     try:
         # One column only: an older version of scrapray may have written the others.
-        run_ids: list[str] = _read(uri, storage, ["run_id"])["run_id"].to_pylist()
+        run_ids: list[str] = read_as_written(uri, storage, ["run_id"])["run_id"].to_pylist()
     except SchemaError:
         return None
     return run_ids[0] if run_ids else None

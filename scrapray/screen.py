@@ -24,9 +24,12 @@ from rich.text import Text
 from scrapray.statistics.wording import found_in_words
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from scrapray.alerts.send import AlertReport
     from scrapray.audit.doctor import Finding
     from scrapray.audit.nightly import AuditSummary
+    from scrapray.lake_care import Verified
     from scrapray.registry import ModelVersion
     from scrapray.review.figures import Figure
     from scrapray.statistics.promotion import Comparison
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
 PLAIN_LINE_EVERY_S = 10.0
 MAX_LOADS_SHOWN = 30
+MAX_ROWS_SHOWN = 1000
 WIDTH_IN_A_LOG = 200
 VERDICT_STYLES = {"reject": "bold red", "review": "yellow", "accept": "green"}
 STATUS_STYLES = {"fail": "bold red", "warn": "yellow", "ok": "green", "skip": "dim"}
@@ -260,6 +264,40 @@ def print_reviews(
         words = f"{load['date']} {load['site']} truck {load['truck_id'] or 'unknown'} load {load['load_id']}: "
         words += f"{load['verdict']} -> {load['reviewed_verdict']} ({load['reviewed_reason']})"
         console.print(Text(words), soft_wrap=True)
+
+
+def print_answer(answer: "pa.Table", console: Console | None = None) -> None:
+    """Print the answer to a query as a table; where no terminal says how wide it is, each row is one line."""
+    from scrapray.report.answers import for_people, rows_of
+
+    console = console or _standard_output()
+    table = _table()
+    for field in answer.schema:
+        is_number = str(field.type).startswith(("int", "uint", "float", "double", "decimal"))
+        table.add_column(Text(field.name), justify="right" if is_number else "left", overflow="fold")
+    for row in rows_of(answer.slice(0, MAX_ROWS_SHOWN)):
+        table.add_row(*(Text(for_people(value)) for value in row.values()))
+    if not console.is_terminal:
+        unlimited = console.options.update(max_width=sys.maxsize)
+        console.width = max(console.width, console.measure(table, options=unlimited).maximum)
+    console.print(table)
+    if answer.num_rows > MAX_ROWS_SHOWN:
+        console.print(f"and {answer.num_rows - MAX_ROWS_SHOWN} more rows: give --format csv or json for all of them")
+
+
+def print_verified(verified: "Verified", console: Console | None = None) -> None:
+    """Print what is wrong in a lake and what to do about it, and how much was looked at."""
+    console = console or _standard_output()
+    table = _table()
+    table.add_column("where", overflow="fold")
+    table.add_column("what", overflow="fold")
+    table.add_column("what to do")
+    for fault in verified.faults:
+        table.add_row(Text(fault.place), Text(fault.what, style="bold red"), Text(fault.mend))
+    if verified.faults:
+        console.print(table)
+    counted = f"{verified.num_rows} rows of {verified.num_nights} nights and sites"
+    console.print(f"{counted}: {f'{len(verified.faults)} faults' if verified.faults else 'all whole and traceable'}")
 
 
 def _standard_output() -> Console:

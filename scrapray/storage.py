@@ -173,6 +173,10 @@ class Storage:
         """What Ray Data and pyarrow take in place of a URI: a filesystem that can be pickled, and a path in it."""
         return self._place(uri).arrow(), _path(uri)
 
+    def fsspec(self, uri: str) -> s3fs.S3FileSystem | None:
+        """What libraries that speak fsspec take to read ``s3://`` with; None for folders, which need nothing."""
+        return self._buckets.fsspec() if _is_s3(uri) else None
+
     def _place(self, uri: str) -> "_Folders | _Buckets":
         return self._buckets if _is_s3(uri) else _Folders()
 
@@ -309,7 +313,12 @@ class _Buckets:
     """Buckets of S3 or of a server that speaks its language."""
 
     def __init__(self, config: StorageConfig) -> None:
-        self._s3 = _S3FileSystem(
+        self._config = config
+        self._s3 = self._connect(use_listings_cache=False)
+
+    def _connect(self, **caching: Any) -> _S3FileSystem:
+        config = self._config
+        return _S3FileSystem(
             endpoint_url=config.endpoint_url,
             client_kwargs={"region_name": config.region} if config.region else {},
             config_kwargs={
@@ -317,7 +326,7 @@ class _Buckets:
                 "read_timeout": config.read_timeout_s,
                 "retries": {"mode": "standard", "total_max_attempts": config.max_attempts},
             },
-            use_listings_cache=False,
+            **caching,
             skip_instance_cache=True,  # another Storage may be made after the credentials have changed
         )
 
@@ -384,6 +393,10 @@ class _Buckets:
 
     def arrow(self) -> pyarrow.fs.FileSystem:
         return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(self._s3))
+
+    def fsspec(self) -> s3fs.S3FileSystem:
+        # Who opens what was just listed, as DuckDB does, would ask six times for the size of each file.
+        return self._connect(use_listings_cache=True, listings_expiry_time=60)
 
 
 def _is_s3(uri: str) -> bool:

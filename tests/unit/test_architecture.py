@@ -19,13 +19,13 @@ FLOORS = (
     {"imagery": "imagery", "statistics": "statistics"},
     {"segmenter": "segmenter"},
     {"baselines": "baselines"},
-    {"outside world": "storage lake registry"},
+    {"outside world": "storage lake lake_care registry"},
     {"cluster": "cluster", "alerts": "alerts"},
     {"datasets": "datasets"},
     {"review": "review"},
     {"audit": "audit", "training": "training", "report": "report"},
     {"evaluation": "evaluation"},
-    {"command line": "cli cli_review screen"},
+    {"command line": "cli cli_lake cli_review screen"},
     {"jobs": "jobs"},
 )
 """From the ground up: on each floor its rooms, each with the files or folders that make it up."""

@@ -1,6 +1,7 @@
 """README and docs say what is true: commands, settings, tables, reasons and links are checked against the code."""
 
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
@@ -134,7 +135,7 @@ def test_settings_shown_as_examples_are_accepted(page: Path) -> None:
 def _shown_commands() -> Iterator[tuple[str, list[str]]]:
     for page in PAGES:
         for line in re.findall(r"^(?:\$ )?scrapray (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE):
-            name, *arguments = line.partition("  #")[0].split()
+            name, *arguments = shlex.split(line.partition("  #")[0])
             yield name, arguments
 
 

@@ -1,0 +1,62 @@
+"""The commands that look after a lake, below ``scrapray lake``."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Lake = Annotated[str, typer.Argument(metavar="LAKE", help="Folder or URI that audits publish to.")]
+LakeSettings = Annotated[
+    Path | None, typer.Option("--config", help="Settings (TOML), where the lake needs an endpoint or a region.")
+]
+
+lake_group = typer.Typer(
+    no_args_is_help=True,
+    help="Look after published tables: is every row whole and traceable, and which old runs can go.",
+)
+
+
+@lake_group.command("verify")
+def verify_lake(
+    lake: Lake,
+    date: Annotated[
+        dt.datetime | None,
+        typer.Option("--date", formats=["%Y-%m-%d"], help="Tables of one night only, for example 2026-11-20."),
+    ] = None,
+    config: LakeSettings = None,
+) -> None:
+    """Look whether every published row is whole and names a run that is there; changes nothing.
+
+    Says what is wrong and what to do about it; ends with 1 then.
+
+    Example: [bold]scrapray lake verify s3://yard-lake/ --date 2026-11-20[/]
+    """
+    from scrapray.config import read_config
+    from scrapray.lake_care import verify
+    from scrapray.screen import print_verified
+    from scrapray.storage import Storage
+
+    verified = verify(lake, Storage(read_config(config).storage), date and date.date())
+    print_verified(verified)
+    raise typer.Exit(1 if verified.faults else 0)
+
+
+@lake_group.command("retire")
+def retire_runs(
+    lake: Lake,
+    keep: Annotated[int, typer.Option(min=1, help="Newest runs to keep of each date and site.")] = 2,
+    config: LakeSettings = None,
+) -> None:
+    """Delete what old runs have left for rollback and comparison; what is published always stays.
+
+    Killed in the middle? Give the same command again.
+
+    Example: [bold]scrapray lake retire s3://yard-lake/ --keep 2[/]
+    """
+    from scrapray.config import read_config
+    from scrapray.lake_care import retire
+    from scrapray.storage import Storage
+
+    num_retired = retire(lake, keep, Storage(read_config(config).storage))
+    typer.echo(f"{num_retired} old runs deleted, each date and site counted")

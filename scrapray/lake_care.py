@@ -1,0 +1,279 @@
+"""Looking after a lake: is every row of it whole and traceable, and which old runs can go.
+
+``verify`` only reads. ``retire`` deletes what runs have in folders of their own, never a published file; where it was
+killed, the next call goes on.
+"""
+
+import datetime as dt
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from scrapray import schema
+from scrapray.errors import SchemaError
+from scrapray.lake import FOOTER_KEY, conform, partition_uri, read_as_written
+from scrapray.storage import Storage, join
+
+Tables = Mapping[str, pa.Table]
+Night = tuple[dt.date, str]
+
+_PLACE = re.compile(r"(?P<table>[^/]+)/date=(?P<date>\d{4}-\d\d-\d\d)/site=(?P<site>[^/]*)/part-0\.parquet")
+_AUDIT_AGAIN = "audit that night again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Something in a lake that is not as it should be.
+
+    Attributes:
+        place: Date and site, or a file or folder.
+        what: What is wrong.
+        mend: What to do about it.
+    """
+
+    place: str
+    what: str
+    mend: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What was looked at, and what was found."""
+
+    num_nights: int
+    num_rows: int
+    faults: tuple[Fault, ...]
+
+
+def verify(lake_uri: str, storage: Storage, date: dt.date | None = None) -> Verified:
+    """Look whether every published row is whole and can be traced, and whether anything lies there without a use.
+
+    Args:
+        lake_uri: The lake.
+        storage: The door to it.
+        date: One night only; then only tables are looked at, not what lies beside them.
+
+    Raises:
+        StorageError: The lake cannot be read.
+    """
+    faults, num_rows = [], 0
+    nights, strays = _published_nights(lake_uri, storage)
+    nights = {night: tables for night, tables in nights.items() if date in (None, night[0])}
+    for night in sorted(nights):
+        tables, found = _read_night(lake_uri, night, nights[night], storage)
+        place = f"{night[0]} {night[1]}"
+        found += [Fault(place=place, what=what, mend=mend) for what, mend in _faults_of_night(night, tables)]
+        faults += found
+        num_rows += sum(table.num_rows for table in tables.values())
+    if date is None:
+        faults += [
+            Fault(place=uri, what="is no table of a night", mend="delete it, or keep it elsewhere") for uri in strays
+        ]
+        faults += _faults_of_runs(lake_uri, nights, storage)
+    return Verified(num_nights=len(nights), num_rows=num_rows, faults=tuple(faults))
+
+
+def retire(lake_uri: str, keep: int, storage: Storage) -> int:
+    """Delete what old runs have made, but for the newest of each date and site and for what is published.
+
+    The table ``runs`` of a run goes last: as long as it is there, the next call finds what is left.
+
+    Args:
+        lake_uri: The lake.
+        keep: Newest runs to keep for each date and site, 1 or more.
+        storage: The door to it.
+
+    Returns:
+        How many runs were deleted, each date and site counted.
+
+    Raises:
+        SchemaError: The row of a run cannot be read, so that nobody knows how old it is.
+        StorageError: The lake cannot be read or written.
+    """
+    assert keep >= 1, "the newest run may be one that is being written"
+    finished: dict[Night, list[tuple[dt.datetime, str]]] = defaultdict(list)
+    for (run_id, night), tables in _run_folders(lake_uri, storage).items():
+        if "runs" in tables:
+            finished[night].append((_finished_utc(partition_uri(lake_uri, "runs", *night, run_id), storage), run_id))
+    old = [
+        (run_id, night)
+        for night, runs in finished.items()
+        for _, run_id in sorted(runs, reverse=True)[keep:]
+        if run_id not in _published_runs(lake_uri, night, storage)
+    ]
+    for run_id, night in old:
+        for table in sorted(schema.PUBLISHED, key="runs".__eq__):
+            storage.delete_folder(partition_uri(lake_uri, table, *night, run_id).rpartition("/")[0])
+    for run_id in {run_id for run_id, _ in old}:
+        folder = join(lake_uri, "_runs", run_id)
+        if not storage.list_names(folder):
+            storage.delete_folder(folder)
+    return len(old)
+
+
+def _finished_utc(runs_uri: str, storage: Storage) -> dt.datetime:
+    finished: dt.datetime
+    try:
+        (finished,) = read_as_written(runs_uri, storage, ["finished_utc"])["finished_utc"].to_pylist()
+    except (SchemaError, ValueError) as error:
+        raise SchemaError(f"{runs_uri} does not tell how old its run is; delete the folder of that run") from error
+    return finished
+
+
+def _published_nights(lake_uri: str, storage: Storage) -> tuple[dict[Night, set[str]], list[str]]:
+    """Which tables of which dates and sites are published; and files that are no such table."""
+    nights: dict[Night, set[str]] = defaultdict(set)
+    strays = []
+    for table in schema.PUBLISHED:
+        for uri in storage.list_names(join(lake_uri, table)):
+            if place := _place_of(uri):
+                nights[place[1]].add(table)
+            else:
+                strays.append(uri)
+    return dict(nights), strays
+
+
+def _run_folders(lake_uri: str, storage: Storage) -> dict[tuple[str, Night], set[str]]:
+    """The tables that each run has in its own folder, by run, date and site."""
+    folders: dict[tuple[str, Night], set[str]] = defaultdict(set)
+    root = join(lake_uri, "_runs") + "/"
+    for uri in storage.list_names(root):
+        if place := _place_of(uri):
+            folders[uri.rpartition(f"/{place[0]}/date=")[0].rpartition("/")[2], place[1]].add(place[0])
+    return dict(folders)
+
+
+def _place_of(uri: str) -> tuple[str, Night] | None:
+    """Table, date and site that a file holds; None for any other file."""
+    match = _PLACE.fullmatch("/".join(uri.rsplit("/", 4)[1:]))
+    if not match or match["table"] not in schema.PUBLISHED:
+        return None
+    try:
+        return match["table"], (dt.date.fromisoformat(match["date"]), unquote(match["site"]))
+    except ValueError:  # a 31st of June
+        return None
+
+
+def _published_runs(lake_uri: str, night: Night, storage: Storage) -> set[str]:
+    """All runs that published rows of a night name: two of them when it is half published."""
+    runs: set[str] = set()
+    for table in schema.PUBLISHED:
+        uri = partition_uri(lake_uri, table, *night)
+        if storage.exists(uri):
+            runs.update(read_as_written(uri, storage, ["run_id"])["run_id"].unique().to_pylist())
+    return runs
+
+
+def _read_night(
+    lake_uri: str, night: Night, present: set[str], storage: Storage
+) -> tuple[dict[str, pa.Table], list[Fault]]:
+    """The tables of a night that can be read, and what is wrong with the files."""
+    tables, faults = {}, []
+    for name in schema.PUBLISHED:
+        uri = partition_uri(lake_uri, name, *night)
+        if name not in present:
+            faults.append(Fault(place=uri, what="is missing", mend=_AUDIT_AGAIN))
+            continue
+        try:
+            table = read_as_written(uri, storage)
+            _check_footer(table, name, uri)
+        except SchemaError as error:
+            faults.append(Fault(place=uri, what=str(error).removeprefix(f"{uri} "), mend=_AUDIT_AGAIN))
+        else:
+            tables[name] = table
+    return tables, faults
+
+
+def _check_footer(table: pa.Table, name: str, uri: str) -> None:
+    """Whether a file says what it is, and holds that.
+
+    Raises:
+        SchemaError: It does not.
+    """
+    try:
+        footer = json.loads((table.schema.metadata or {})[FOOTER_KEY])
+        version, written = footer["schema_version"], footer["table"]
+    except (KeyError, ValueError, TypeError) as error:
+        raise SchemaError(f"{uri} has no footer that says what it is") from error
+    if written != name:
+        raise SchemaError(f"{uri} is a table of {written}")
+    if version not in range(1, schema.SCHEMA_VERSION + 1):
+        raise SchemaError(f"{uri} has schema version {version}, this scrapray knows 1 to {schema.SCHEMA_VERSION}")
+    if version == schema.SCHEMA_VERSION:
+        conform(table, schema.PUBLISHED[name], uri)
+
+
+def _faults_of_night(night: Night, tables: Tables) -> Iterator[tuple[str, str]]:
+    """What is wrong with the rows of a night, and the mend."""
+    if strange := [name for name, table in tables.items() if set(_pairs(table, "date", "site")) - {night}]:
+        yield f"{', '.join(strange)} hold rows of another date or site", _AUDIT_AGAIN
+    runs = {name: set(table["run_id"].to_pylist()) for name, table in tables.items() if table.num_rows}
+    if len(set().union(*runs.values())) > 1:
+        said = "; ".join(f"{name} of {', '.join(sorted(ids))}" for name, ids in runs.items())
+        yield f"is half published: {said}", f"{_AUDIT_AGAIN}, or copy the tables of one run from its folder in _runs"
+        return
+    if set(tables) != set(schema.PUBLISHED):
+        return
+    if tables["runs"].num_rows != 1:
+        yield f"has {tables['runs'].num_rows} rows in runs, so that its rows cannot be traced", _AUDIT_AGAIN
+        return
+    yield from ((what, _AUDIT_AGAIN) for what in _faults_of_rows(tables))
+
+
+def _faults_of_rows(tables: Tables) -> Iterator[str]:
+    """What does not fit together in the tables of one run."""
+    (run,) = tables["runs"].to_pylist()
+    frames: dict[str, str] = dict(_pairs(tables["frames"], "frame_id", "status"))
+    num_used = sum(status == "used" for status in frames.values())
+    counted = {
+        "num_frames": tables["frames"].num_rows,
+        "num_used": num_used,
+        "num_rejected": tables["frames"].num_rows - num_used,
+        "num_loads": tables["loads"].num_rows,
+    }
+    for name, count in counted.items():
+        if run[name] != count:
+            yield f"runs says {name} = {run[name]}, the tables hold {count}"
+    if len(frames) != tables["frames"].num_rows:
+        yield "a frame stands twice in frames"
+    loads = set(_pairs(tables["loads"], "truck_id", "load_id"))
+    evidence = {frame_id for ids in tables["loads"]["evidence_frame_ids"].to_pylist() for frame_id in ids}
+    yield from _unknown("evidence frames of loads", evidence - set(frames), "frames")
+    seen = set(tables["detections"]["frame_id"].to_pylist())
+    used = {frame_id for frame_id, status in frames.items() if status == "used"}
+    yield from _unknown("frames of detections", seen - used, "frames with status used")
+    placed = {load for load in _pairs(tables["frames"], "truck_id", "load_id") if load[1] is not None}
+    yield from _unknown("loads of frames", {load for _, load in placed - loads}, "loads")
+    trucks = {truck for truck, _ in loads if truck is not None}
+    yield from _unknown("trucks of loads", trucks - set(tables["trucks"]["truck_id"].to_pylist()), "trucks")
+
+
+def _unknown(what: str, names: set[Any], table: str) -> Iterator[str]:
+    if names:
+        yield f"{what} are not in {table}: {min(names)}{f' and {len(names) - 1} more' if len(names) > 1 else ''}"
+
+
+def _pairs(table: pa.Table, first: str, second: str) -> Iterator[tuple[Any, Any]]:
+    return zip(table[first].to_pylist(), table[second].to_pylist(), strict=True)
+
+
+def _faults_of_runs(lake_uri: str, nights: Mapping[Night, set[str]], storage: Storage) -> Iterator[Fault]:
+    """Folders of runs that no published night can go back to."""
+    for (run_id, night), tables in sorted(_run_folders(lake_uri, storage).items()):
+        place = f"{join(lake_uri, '_runs', run_id)}, {night[0]} {night[1]}"
+        if tables != set(schema.PUBLISHED):
+            missing = ", ".join(name for name in schema.PUBLISHED if name not in tables)
+            what = f"lacks {missing}: it is being written or deleted, or that was stopped"
+            yield Fault(place=place, what=what, mend="when no audit is at work, delete it")
+        elif night not in nights:
+            yield Fault(
+                place=place,
+                what="belongs to a night of which nothing is published",
+                mend=f"{_AUDIT_AGAIN}, or delete it",
+            )

@@ -1,0 +1,59 @@
+"""Answers to queries as text: for people, for spreadsheets, for programs."""
+
+import csv
+import datetime as dt
+import json
+import math
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any, TextIO
+
+import pyarrow as pa
+
+
+def rows_of(answer: pa.Table) -> Iterator[dict[str, Any]]:
+    """Rows as plain values, as JSON has them: times in ISO 8601, null for what is no number."""
+    for batch in answer.to_batches(max_chunksize=10_000):
+        for row in batch.to_pylist(maps_as_pydicts="strict"):
+            yield {name: _plain(value) for name, value in row.items()}
+
+
+def write_csv(answer: pa.Table, file: TextIO) -> None:
+    """Write a header and one line per row; null is empty, and lists and structures are JSON."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(answer.column_names)
+    writer.writerows([_cell(value) for value in row.values()] for row in rows_of(answer))
+
+
+def write_json(answer: pa.Table, file: TextIO) -> None:
+    """Write an array with one object per row, each on a line of its own."""
+    separator = "[\n"
+    for row in rows_of(answer):
+        file.write(separator + json.dumps(row, ensure_ascii=False, allow_nan=False))
+        separator = ",\n"
+    file.write("\n]\n" if answer.num_rows else "[]\n")
+
+
+def for_people(value: Any) -> str:
+    """One value of a row, with six figures that count at most."""
+    if value is None:
+        return "-"
+    return f"{value:.6g}" if isinstance(value, float) else str(_cell(value))
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dt.date | dt.time):  # a moment is a date too
+        return value.isoformat()
+    return value if value is None or isinstance(value, bool | int | str) else str(value)

@@ -1,0 +1,107 @@
+"""Questions to a lake in SQL, answered by DuckDB from the published files; nothing is copied and nothing is written."""
+
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from scrapray.errors import ConfigurationError, StorageError
+from scrapray.report.views import TABLES, VIEWS, statements
+from scrapray.storage import Storage, absolute, join
+
+SETTINGS: dict[str, str | bool | int | float | list[str]] = {
+    "python_enable_replacements": False,  # a query names views, not variables of ours
+    "autoinstall_known_extensions": False,  # it would wait for a network that may not be there
+}
+DATABASE, SCRIPT = ".duckdb", ".sql"
+LIST_VIEWS = "select view_name as view, comment as rows from duckdb_views() where comment is not null order by view_oid"
+
+
+def open_lake(lake_uri: str, storage: Storage, database: Path | None = None) -> duckdb.DuckDBPyConnection:
+    """Connect to DuckDB with the views of a lake, which show published runs only.
+
+    Args:
+        lake_uri: What ``run_audit`` has published to.
+        storage: The door to it.
+        database: File to make or renew the views in; without it they are gone with the connection.
+
+    Raises:
+        ConfigurationError: The file is not DuckDB's.
+        StorageError: Nothing is published there, or it cannot be reached.
+    """
+    commands = _statements(lake_uri, storage)
+    try:
+        connection = duckdb.connect(str(database or ":memory:"), config=SETTINGS)
+    except duckdb.Error as error:
+        raise ConfigurationError(f"cannot use {database} as a database: {_reason(error)}; give another file") from error
+    if filesystem := storage.fsspec(lake_uri):
+        connection.register_filesystem(filesystem)
+    for command in ("set TimeZone = 'UTC'", *commands):
+        connection.execute(command)
+    return connection
+
+
+def ask(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
+    """The answer to a query.
+
+    Raises:
+        ConfigurationError: The query is wrong; the message says why, and which views there are.
+    """
+    try:
+        answer = connection.sql(query)
+        return answer.to_arrow_table() if answer is not None else pa.table({})
+    except duckdb.Error as error:
+        views = ", ".join(view.name for view in VIEWS)
+        raise ConfigurationError(f"the query failed: {_reason(error)}; the views are {views}") from error
+
+
+def save_views(lake_uri: str, path: Path, storage: Storage) -> None:
+    """Write the views of a lake for others to use: a database or a script for DuckDB, by the ending of the file.
+
+    They read the lake's files anew at each question, so what is published later is seen too.
+
+    Raises:
+        ConfigurationError: The ending is neither ``.duckdb`` nor ``.sql``, or the file is not DuckDB's.
+        StorageError: See ``open_lake``.
+    """
+    if path.suffix == DATABASE:
+        open_lake(lake_uri, storage, path).close()
+    elif path.suffix == SCRIPT:
+        path.write_text("".join(f"{command};\n" for command in _statements(lake_uri, storage)), encoding="utf-8")
+    else:
+        raise ConfigurationError(f"cannot save views as {path}: give a file that ends in {DATABASE} or {SCRIPT}")
+
+
+def _statements(lake_uri: str, storage: Storage) -> list[str]:
+    with_files = [table for table in TABLES if _has_files(join(lake_uri, table), storage)]
+    if "loads" not in with_files:
+        raise StorageError(
+            f"nothing is published in {lake_uri}: it has no table of loads; give the folder or URI that scrapray audit "
+            "published to",
+            reason="missing",
+        )
+    return list(statements(absolute(lake_uri), _types(), with_files))
+
+
+def _has_files(folder_uri: str, storage: Storage) -> bool:
+    try:
+        return any(storage.list_pages(folder_uri, (".parquet",)))
+    except StorageError as error:
+        if error.reason == "missing":
+            return False
+        raise
+
+
+def _types() -> dict[str, dict[str, str]]:
+    """DuckDB's name of the type of each column of each table."""
+    with duckdb.connect() as connection:
+        relations = {name: connection.from_arrow(table.columns.empty_table()) for name, table in TABLES.items()}
+        return {
+            name: dict(zip(relation.columns, map(str, relation.types), strict=True))
+            for name, relation in relations.items()
+        }
+
+
+def _reason(error: duckdb.Error) -> str:
+    """DuckDB's words without the line of the query that it repeats below them."""
+    return " ".join(str(error).partition("\n\nLINE ")[0].split())
