@@ -437,3 +437,32 @@ def rollback_model() -> None:
     from scrapray.registry import Registry
 
     typer.echo(f"{Registry().rollback().uri} is the champion again")
+
+
+@app.command("report")
+def report_night(
+    lake: Annotated[str, typer.Argument(metavar="LAKE", help="What [bold]scrapray audit[/] published.")],
+    date: Annotated[
+        dt.datetime, typer.Option("--date", formats=["%Y-%m-%d"], help="The night, for example 2026-11-20.")
+    ],
+    out: Annotated[str, typer.Option(help="Folder or URI for the pages of this one night.")] = "report",
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Settings of the audit (TOML), where they name an endpoint.")
+    ] = None,
+) -> None:
+    """Make the report of a night: static pages with every load, its verdict and its evidence in pictures.
+
+    Open index.html of the folder; it needs no server and asks nothing of the network.
+    Made again, it takes the pictures over that are there.
+
+    Example: [bold]scrapray report s3://yard-lake/ --date 2026-11-20 --out report/[/]
+    """
+    from scrapray.config import read_config
+    from scrapray.report.nightly import write_report
+    from scrapray.screen import progress
+    from scrapray.storage import Storage
+
+    storage = Storage(read_config(config).storage)
+    with progress("frames cut") as report:
+        summary = write_report(lake, date.date(), out, storage=storage, progress=report)
+    typer.echo(str(summary))

@@ -1,0 +1,1 @@
+"""What people read in the morning: pages with evidence, made of the published tables."""
