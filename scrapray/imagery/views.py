@@ -48,5 +48,10 @@ def outlines(mask: dict[str, Any]) -> list[list[Point]]:
     wide_HW[1:] |= wide_HW[:-1].copy()
     wide_HW[:, 1:] |= wide_HW[:, :-1].copy()
     lines, _ = cv2.findContours(wide_HW.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y))
-    simple = (cv2.approxPolyDP(line, _TOLERANCE_PX, closed=True).reshape(-1, 2) for line in lines)
-    return [[(int(corner[0]), int(corner[1])) for corner in line] for line in simple if len(line) >= 3]
+    return [_corners(line) for line in lines]
+
+
+def _corners(line: NDArray[np.int32]) -> list[Point]:
+    """Of a closed line, fewer than it has where that leaves three."""
+    simple = cv2.approxPolyDP(line, _TOLERANCE_PX, closed=True)
+    return [(int(x), int(y)) for x, y in (simple if len(simple) >= 3 else line).reshape(-1, 2)]

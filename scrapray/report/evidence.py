@@ -4,7 +4,7 @@ A picture shows what the audit saw: a frame whose bytes are others now is not sh
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -190,7 +190,7 @@ def make_pictures(
     """
     folder = join(out_uri, PICTURES)
     there = {uri.rpartition("/")[2] for uri in storage.list_names(folder)}
-    orders = _orders([view for view in views if view.name not in there])
+    orders = orders_for([view for view in views if view.name not in there])
     if not orders.num_rows:
         return {}
     cluster.join(what="a report", bundles=[{"CPU": 1.0}] * _CPUS, mend="add nodes")
@@ -209,7 +209,8 @@ def make_pictures(
     return faults
 
 
-def _orders(views: Sequence[View]) -> pa.Table:
+def orders_for(views: Iterable[View]) -> pa.Table:
+    """What workers are told to make these pictures, each once."""
     orders: dict[str, Row] = {}
     for view in {view.name: view for view in views}.values():
         frame = view.frame

@@ -27,6 +27,7 @@ REASONS = {
     ("decode", "too_many_pixels"): "too large",
     ("bed", "unknown_camera"): "truck bed of this camera not set up",
     ("bed", "polygon_outside_frame"): "truck bed drawn for another resolution",
+    ("bed", "not_found"): "truck bed not found",
     ("bed", "polygon_empty"): "truck bed drawn without an area",
     ("quality", "too_dark"): "too dark",
     ("quality", "too_bright"): "too bright",
@@ -54,15 +55,16 @@ _CONDITIONS = {
     "min_certainty": "certainty {} or more",
     "min_contamination_frac": "contamination {} or more",
     "max_coverage_frac": "{} of the bed or less seen",
-    "max_used_frames": "{} usable frames or fewer",
+    "max_used_frames": "usable frames: {} or fewer",
 }
+_GLIMPSE = "a single frame is enough"
 _ROWS, _COLUMNS = ("upper", "middle", "lower"), ("left", "centre", "right")
 
 
-def name(words: str | None, unknown: str = "unknown") -> str:
+def name(words: str | None) -> str:
     """A name from a key or the gate log, fit to be shown: not too long, and without characters that steer a page."""
     if words is None:
-        return unknown
+        return "unknown"
     whole = "".join("\N{REPLACEMENT CHARACTER}" if _steers(letter) else letter for letter in words)
     return whole if len(whole) <= _LONGEST_NAME else f"{whole[: _LONGEST_NAME - 1]}…"
 
@@ -82,9 +84,9 @@ def interval(low: float | None, high: float | None) -> str:
     return "no interval" if low is None or high is None else f"{low * 100:.3f} to {percent(high)}"
 
 
-def number(count: int, one: str, many: str | None = None) -> str:
+def number(count: int, noun: str) -> str:
     """A count with its noun."""
-    return f"{count:,}{_SPACE}{one if count == 1 else many or one + 's'}"
+    return f"{count:,}{_SPACE}{noun}{'' if count == 1 else 's'}"
 
 
 def clock(moment: dt.datetime | None, zone: ZoneInfo) -> str:
@@ -109,10 +111,11 @@ def rule_name(rule: str) -> str:
 
 def conditions(rule: Mapping[str, Any]) -> str:
     """All conditions of a rule of ``[[verdict.rules]]``."""
-    shown = ((words, rule.get(key)) for key, words in _CONDITIONS.items())
-    fractions = ("min_contamination_frac", "max_coverage_frac")
-    values = {_CONDITIONS[key]: percent(rule[key], 1) for key in fractions if rule.get(key) is not None}
-    return ", ".join(words.format(values.get(words, value)) for words, value in shown if value is not None)
+    given = ((words, rule[key], key) for key, words in _CONDITIONS.items() if rule.get(key) is not None)
+    return ", ".join(
+        _GLIMPSE if (key, value) == ("min_count", 0) else words.format(percent(value, 1) if "frac" in key else value)
+        for words, value, key in given
+    )
 
 
 def found(contaminants: list[Mapping[str, Any]]) -> str:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from scrapray.imagery.masks import decode_mask, encode_mask, mask_area, outline_mask, parse_run_lengths
+from scrapray.imagery.masks import decode_cut_out, decode_mask, encode_mask, mask_area, outline_mask, parse_run_lengths
 
 
 def test_a_cut_out_is_encoded_as_the_coco_api_encodes_the_frame() -> None:
@@ -45,3 +45,16 @@ def test_an_outline_holds_the_pixels_inside_any_of_its_polygons() -> None:
     expected_HW = np.zeros((8, 10), np.bool_)
     expected_HW[1:4, 2:5] = expected_HW[3:6, 4:] = True
     np.testing.assert_array_equal(decode_mask(outline_mask(polygons, (8, 10))), expected_HW)
+
+
+@pytest.mark.parametrize(("offset_xy", "frame_hw"), [((7, 5), (40, 30)), ((0, 0), (20, 13)), ((17, 20), (40, 30))])
+def test_what_was_cut_out_comes_back_tight(offset_xy: tuple[int, int], frame_hw: tuple[int, int]) -> None:
+    mask_HW = np.random.default_rng(1).random((20, 13)) < 0.4
+    mask_HW[0, 3] = mask_HW[-1, 8] = mask_HW[4, 0] = mask_HW[9, -1] = True
+    found_HW, found_xy = decode_cut_out(encode_mask(mask_HW, offset_xy, frame_hw))
+    np.testing.assert_array_equal(found_HW, mask_HW)
+    assert found_xy == offset_xy
+    loose_HW = np.pad(mask_HW, ((2, 3), (4, 1)))
+    found_HW, found_xy = decode_cut_out(encode_mask(loose_HW, (0, 0), loose_HW.shape))
+    np.testing.assert_array_equal(found_HW, mask_HW)
+    assert found_xy == (4, 2)
