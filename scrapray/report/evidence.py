@@ -23,11 +23,11 @@ from scrapray.storage import Storage, join
 PICTURES = "pictures"
 MAX_CLOSE_UPS = 12
 """Of a load."""
-MAX_CLOSE_UP_PIXELS = 1_500_000
-"""Of all close-ups of a load together; with them and three overviews, 200 loads of fine scrap stay below 200 MB."""
+MAX_CLOSE_UP_PIXELS = 1_200_000
+"""Of all close-ups of a load together: with three overviews, 200 loads of the finest scrap stay below 200 MB."""
 OVERVIEW_WIDTH_PX = 1280
 _MIN_CLOSE_UP_PX = 240
-_MAX_CLOSE_UP_PX = 1280
+_MAX_CLOSE_UP_PX = 1200
 _SURROUNDINGS = 1.6
 """Width of a close-up as a multiple of that of the detection."""
 _FRAMES_PER_TASK = 4

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date as Date
+from functools import cache
 from typing import Any
 
 import jinja2
@@ -120,6 +121,7 @@ def supplier_page(supplier: str | None) -> str:
     return f"suppliers/{page_name('supplier', supplier)}"
 
 
+@cache
 def _templates() -> jinja2.Environment:
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("scrapray.report"),

@@ -65,6 +65,8 @@ def name(words: str | None) -> str:
     """A name from a key or the gate log, fit to be shown: not too long, and without characters that steer a page."""
     if words is None:
         return "unknown"
+    if not words.strip():
+        return "without a name"
     whole = "".join("\N{REPLACEMENT CHARACTER}" if _steers(letter) else letter for letter in words)
     return whole if len(whole) <= _LONGEST_NAME else f"{whole[: _LONGEST_NAME - 1]}…"
 

@@ -43,7 +43,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     yard = Yard(folder)
     yard.add_load("0007", "L1", [[], []], supplier="Alba")
     yard.add_load("0008", "L2", [[CAN, MOTOR, CABLE, MOTOR, CABLE], [CAN, MOTOR], [CAN] * 9], supplier="Bora & Söhne")
-    yard.add_load(HOSTILE, "../../x", [[MOTOR], [MOTOR]], supplier=HOSTILE)
+    yard.add_load(HOSTILE, "../../x", [[CAN], [CAN]], supplier=HOSTILE)
+    yard.add_load("x" * 500, "y" * 500, [[MOTOR], [MOTOR]], supplier="z" * 500)
     yard.add_rejected("quality", "blurred", load=1)
     yard.publish()
     yard.make_pictures()
@@ -87,7 +88,7 @@ def test_every_page_opens_and_asks_nothing_of_the_network(
             "request", lambda asked: complaints.append(asked.url) if not _is_of_the_report(asked.url, out) else None
         )
         pages = sorted(out.rglob("*.html"))
-        assert len(pages) == 1 + 3 + 3
+        assert len(pages) == 1 + 4 + 4
         for path in pages:
             page.goto(path.as_uri())
             assert page.title() != "taken"

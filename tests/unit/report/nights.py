@@ -2,6 +2,7 @@
 
 import datetime as dt
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,11 @@ Row = dict[str, Any]
 def moment(second: int) -> dt.datetime:
     """Twenty past six in the morning in Rome, and so many seconds."""
     return dt.datetime(2026, 11, 20, 5, 20, tzinfo=dt.UTC) + dt.timedelta(seconds=second)
+
+
+@cache
+def _picture(seed: int) -> bytes:
+    return noise_jpeg(seed, *FRAME_HW)
 
 
 class Yard:
@@ -112,7 +118,7 @@ class Yard:
     def _add_frame(self, place: Row, second: int, found: list[tuple[str, float]]) -> Row:
         number = len(self.rows["frames"])
         frame_id = f"{self.site}-{number}"
-        data, path = noise_jpeg(number, *FRAME_HW), self.archive / f"{frame_id}.jpg"
+        data, path = _picture(number), self.archive / f"{frame_id}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         boxes = [(40 + 60 * (place_ % 6), 30 + 50 * (place_ // 6), 48, 32) for place_ in range(len(found))]

@@ -65,7 +65,7 @@ def test_huge_detections_keep_to_the_budget_of_pixels(tmp_path: Path) -> None:
     evidence = choose_evidence(loads_of(yard)[0])
     assert 1 <= len(evidence.close_ups) < 10
     assert pixels(evidence) <= MAX_CLOSE_UP_PIXELS
-    assert all(view.width_px == 1280 and view.reduction > 2 for view in evidence.close_ups)
+    assert all(view.width_px == 1200 and view.reduction > 2 for view in evidence.close_ups)
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (460, 0), (0, 250), (460, 250), (230, 100)])

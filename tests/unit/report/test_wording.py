@@ -21,6 +21,7 @@ def plain(words: str) -> str:
     [
         (None, "unknown"),
         ("0007", "0007"),
+        (" ", "without a name"),
         ("a\x00b\nc", "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c"),
         ("\u202eexe.txt", "\N{REPLACEMENT CHARACTER}exe.txt"),
         ("x" * 500, "x" * 79 + "…"),
