@@ -48,7 +48,7 @@ def outlines(mask: dict[str, Any]) -> list[list[Point]]:
     wide_HW[1:] |= wide_HW[:-1].copy()
     wide_HW[:, 1:] |= wide_HW[:, :-1].copy()
     lines, _ = cv2.findContours(wide_HW.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y))
-    return [_corners(line) for line in lines]
+    return [_corners(np.asarray(line, np.int32)) for line in lines]
 
 
 def _corners(line: NDArray[np.int32]) -> list[Point]:

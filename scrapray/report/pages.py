@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date as Date
 from functools import cache
+from importlib.resources import files
 from typing import Any
 
 import jinja2
@@ -93,8 +94,7 @@ class Report:
 def render(report: Report) -> Iterator[tuple[str, str]]:
     """All files of a report but the pictures, as names and texts; the page of the night last."""
     templates = _templates()
-    style, _, _ = templates.loader.get_source(templates, STYLE)  # type: ignore[union-attr]
-    yield STYLE, style
+    yield STYLE, (files("scrapray.report") / "templates" / STYLE).read_text(encoding="utf-8")
     loads = report.night.loads
     for place, load in enumerate(loads):
         worse, better = (loads[place - 1] if place else None), (loads[place + 1] if place + 1 < len(loads) else None)
@@ -154,10 +154,7 @@ def _night_values(report: Report) -> dict[str, Any]:
         "alerts": _listed(report, [load for load in night.loads if load.is_alert]),
         "num_frames": len(frames),
         "num_used": sum(frame["status"] == "used" for frame in frames),
-        "suppliers": [
-            (supplier, supplier_page(supplier), Tally.of(rows))
-            for supplier, rows in by_supplier(report.tonight).items()
-        ],
+        "suppliers": _suppliers(report),
         "cameras": night.rejected,
         "usual": _usual(report.past, tally),
         "num_before": len(report.past),

@@ -104,6 +104,7 @@ def test_the_night_says_how_many_what_and_where_first(tmp_path: Path) -> None:
         "None of the 30 nights before is published",
     ):
         assert words in page.words
+    assert page.words.index("Bora 1 1 0 1.536 %") < page.words.index("Alba 1 0 0 0.000 %")
     links = [link for link in page.values("href") if link.startswith("loads/")]
     assert links[0] == load_page(report.night.loads[0])
 
