@@ -73,8 +73,7 @@ def worst(index: Page) -> Page:
     return index
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("size", [PHONE, SCREEN], ids=["phone", "screen"])
+@pytest.mark.parametrize(("theme", "size"), [("dark", PHONE), ("light", SCREEN)], ids=["dark phone", "light screen"])
 def test_every_page_opens_and_asks_nothing_of_the_network(
     theme: str, size: dict[str, int], browser: Browser, out: Path
 ) -> None:

@@ -51,6 +51,7 @@ OWNERS = {
     "botocore": frozenset({"outside world"}),
     "pyarrow.fs": frozenset({"outside world"}),
     "duckdb": frozenset({"report"}),
+    "jinja2": frozenset({"report"}),
     "matplotlib": frozenset({"training", "evaluation", "report"}),
     "typer": frozenset({"command line"}),
     "rich": frozenset({"command line"}),

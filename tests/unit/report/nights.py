@@ -156,7 +156,7 @@ class Yard:
             )
         return frame
 
-    def publish(self) -> None:
+    def publish(self, storage: Storage = STORAGE) -> None:
         """Publish the loads as one run."""
         texts = ("model_uri", "model_name", "model_version", "weights_sha256", "config_sha256", "code_version")
         num_used = sum(frame["status"] == "used" for frame in self.rows["frames"])
@@ -165,7 +165,7 @@ class Yard:
         run |= {"num_frames": len(self.rows["frames"]), "num_used": num_used, "num_loads": len(self.rows["loads"])}
         rows = self.rows | {"runs": [run | {"num_rejected": len(self.rows["frames"]) - num_used}]}
         tables = {name: pa.Table.from_pylist(rows[name], columns) for name, columns in schema.PUBLISHED.items()}
-        publish_run(self.lake, self.run_id, self.date, self.site, tables, STORAGE)
+        publish_run(self.lake, self.run_id, self.date, self.site, tables, storage)
 
     def make_pictures(self) -> None:
         """All pictures of the report of the night, made here and not on Ray: a report then takes them over."""
