@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from matplotlib.ticker import MaxNLocator
 
 from scrapray.report import wording
-from scrapray.report.night import Load, Tally
+from scrapray.report.night import Load, Row, Tally
 
 _MAX_INTERVAL = 3.0
 """Intervals may stretch a chart so far beyond its highest point; where they are wider, they stand in its words only."""
@@ -82,17 +82,16 @@ def frames_chart(load: Load, shown_ids: Collection[str]) -> Chart:
     )
 
 
-def _share(frame: dict[str, object]) -> float | None:
-    seen, contaminated = frame["seen_area_px"], frame["contaminated_area_px"]
-    if frame["status"] != "used" or not isinstance(seen, int) or not isinstance(contaminated, int) or not seen:
-        return None
-    return contaminated / seen
+def _share(frame: Row) -> float | None:
+    """Contamination of a frame; None where it does not count."""
+    seen_px = frame["seen_area_px"] if frame["status"] == "used" else 0
+    return frame["contaminated_area_px"] / seen_px if seen_px else None
 
 
-def _why(frame: dict[str, object]) -> str:
+def _why(frame: Row) -> str:
     if frame["status"] == "used":
         return "nothing of the bed seen"
-    return f"not used, {wording.reason(str(frame['reject_stage']), str(frame['reject_reason']))}"
+    return f"not used, {wording.reason(frame['reject_stage'], frame['reject_reason'])}"
 
 
 def trend_chart(title: str, nights: Sequence[tuple[dt.date, Tally]], tonight: dt.date) -> Chart:
@@ -120,7 +119,7 @@ def trend_chart(title: str, nights: Sequence[tuple[dt.date, Tally]], tonight: dt
         else "Lines are 95 % intervals."
     )
     known = [(tally.frac, day) for day, tally in nights if tally.frac is not None]
-    words = f"{wording.number(len(nights), 'night')} with loads."
+    words = f"{wording.number(sum(tally.num_loads > 0 for _, tally in nights), 'night')} with loads."
     if known:
         most, least = max(known), min(known)
         words += (

@@ -16,7 +16,7 @@ from scrapray.imagery.views import outlines
 from scrapray.report import charts, wording
 from scrapray.report.evidence import MAX_CLOSE_UPS, PICTURES, Evidence, View
 from scrapray.report.names import page_name
-from scrapray.report.night import NIGHTS_BEFORE, Load, Night, Row, Tally, by_supplier
+from scrapray.report.night import NIGHTS_BEFORE, Load, Night, Row, Tally, by_supplier, zone_of
 
 INDEX, STYLE = "index.html", "style.css"
 _PRINTED = 8
@@ -35,11 +35,9 @@ Past = Mapping[Date, Sequence[Row]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outline:
-    """A detection to lay over a picture: its number in the load, its class by number and name, and its polygons."""
+    """A detection to lay over a picture: the number of its class, and its polygons as SVG has them."""
 
-    number: int
     kind: int
-    class_name: str
     polygons: tuple[str, ...]
 
 
@@ -160,6 +158,7 @@ def _night_values(report: Report) -> dict[str, Any]:
         "num_before": len(report.past),
         "trend": _trend("Contamination by night", report.past, night.date, tally) if report.past else None,
         "unreadable": report.unreadable,
+        "runs": [(site.run, zone_of(site.run)) for site in night.sites if site.run],
     }
 
 
@@ -288,9 +287,7 @@ class _Showing:
     def _outline(self, detection: Row) -> Outline:
         polygons = outlines(detection["mask"])
         return Outline(
-            number=self.numbers[detection["detection_id"]],
             kind=self._kind(detection),
-            class_name=detection["class_name"],
             polygons=tuple(" ".join(f"{x},{y}" for x, y in polygon) for polygon in polygons),
         )
 

@@ -116,7 +116,7 @@ def test_the_page_of_a_load_shows_its_evidence_its_rule_and_its_origin(tmp_path:
         "Reject Truck 0008, load L2",
         "Why: highest severity severity 3 The rule: reject at severity 3 or more.",
         "1 spray can, score 0.90 severity 3 of 3: stop the truck 48 × 32 px, 1.536 % of the bed 06:20:00, upper left",
-        "Model x, version x, weights x. Audit run run-a",
+        "By model x, version x, weights x. Audit run run-a",
         "06:20:00, camera crane-1: 2 detections. Frame of 480 × 270 px.",
     ):
         assert words in page.words
@@ -168,8 +168,20 @@ def test_a_night_without_loads_has_a_page_that_says_so(tmp_path: Path) -> None:
     yard.add_rejected("manifest", "key_mismatch", None)
     pages = pages_of(report_of(yard))
     assert list(pages) == [INDEX]
+    assert "north: model x, version x, weights x. Audit run run-a" in pages[INDEX].words
     assert "No load was published for this night. 1 frame came, none of which belongs to a load." in pages[INDEX].words
     assert "file name not understood: 1" in pages[INDEX].words
+
+
+def test_a_night_without_loads_is_held_against_those_before(tmp_path: Path) -> None:
+    two_loads(tmp_path, date=NIGHT.replace(day=18), run_id="run-before").publish()
+    Yard(tmp_path, date=NIGHT.replace(day=19), run_id="run-empty").publish()
+    yard = Yard(tmp_path)
+    page = pages_of(report_of(yard))[INDEX]
+    assert "No frame came either." in page.words
+    assert "Loads 0 1 0 to 2" in page.words
+    assert "Contamination not known 1.024 % 1.024 % to 1.024 %" in page.words
+    assert "1 night with loads. Highest 1.024 % on 18 November 2026" in page.words
 
 
 def test_what_is_wrong_with_the_tables_stands_on_the_page(tmp_path: Path) -> None:
