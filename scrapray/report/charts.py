@@ -71,10 +71,10 @@ def frames_chart(load: Load, shown_ids: Collection[str]) -> Chart:
         marks.append(Mark(x=_middle(number, len(shares)), y=y, kind=kind, words=f"{when}: {said}"))
     used = sum(share is not None for share in shares)
     clean = sum(share == 0 for share in shares)
+    found = f" Highest contamination of a frame {wording.percent(highest)}; nothing found in {clean}." if used else ""
     return Chart(
         title="Contamination of each frame",
-        words=f"{wording.number(len(shares), 'frame')} in the order of time, {used} of them usable. "
-        f"Highest contamination of a frame {wording.percent(highest)}; nothing found in {clean}.",
+        words=f"{wording.number(len(shares), 'frame')} in the order of time, {used} of them usable.{found}",
         marks=tuple(marks),
         y_ticks=y_ticks,
         x_ticks=_some([wording.clock(frame["taken_utc"], load.zone) for frame in load.frames]),

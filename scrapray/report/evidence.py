@@ -94,7 +94,8 @@ class Evidence:
     """What a load's page shows in pictures.
 
     Attributes:
-        overviews: Whole frames: its evidence frames; without any, the frame that the segmenter found most suspicious.
+        overviews: Whole frames: its evidence frames; without any, the frame that the segmenter found most suspicious;
+            without a used one, one that was left out.
         close_ups: Detections, worst first.
         left_out: Detections without a picture, worst first.
     """
@@ -128,8 +129,10 @@ def choose_evidence(load: Load) -> Evidence:
 
 
 def _most_suspicious(load: Load) -> list[Row]:
+    """The frame of a load in which nothing was found that comes nearest to it; of frames left out, one that opens."""
     used = [frame for frame in load.frames if frame["status"] == "used"]
-    return [max(used, key=lambda frame: frame["peak_score"] or 0.0)] if used else []
+    opened = [frame for frame in load.frames if frame["width_px"]]
+    return [max(used, key=lambda frame: frame["peak_score"] or 0.0)] if used else opened[:1]
 
 
 def _within_budget(views: Iterable[View]) -> Iterator[View]:

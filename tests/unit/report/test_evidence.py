@@ -100,6 +100,16 @@ def test_a_load_that_nobody_saw_has_no_picture(tmp_path: Path) -> None:
     assert choose_evidence(loads_of(yard)[0]).views == ()
 
 
+def test_a_load_without_a_usable_frame_shows_one_that_was_left_out(tmp_path: Path) -> None:
+    yard = Yard(tmp_path)
+    yard.add_load("0007", "L1", [[], []])
+    for frame in yard.rows["frames"]:
+        frame |= {"status": "rejected", "reject_stage": "quality", "reject_reason": "too_dark", "peak_score": None}
+    yard.add_rejected("decode", "truncated", load=0)
+    evidence = choose_evidence(loads_of(yard)[0])
+    assert [view.frame["frame_id"] for view in evidence.overviews] == ["north-0"]
+
+
 # ---- cutting ----------------------------------------------------------------------------------------------------
 
 

@@ -114,7 +114,7 @@ def test_the_page_of_a_load_shows_its_evidence_its_rule_and_its_origin(tmp_path:
     page = worst(report, pages_of(report))
     for words in (
         "Reject Truck 0008, load L2",
-        "Why: highest severity severity 3 The rule: reject at severity 3 or more.",
+        "Why: highest severity severity 3 The rule: reject where severity 3 or more.",
         "1 spray can, score 0.90 severity 3 of 3: stop the truck 48 × 32 px, 1.536 % of the bed 06:20:00, upper left",
         "By model x, version x, weights x. Audit run run-a",
         "06:20:00, camera crane-1: 2 detections. Frame of 480 × 270 px.",
@@ -159,8 +159,24 @@ def test_a_load_that_nobody_saw_has_a_page(tmp_path: Path) -> None:
     yard.add_rejected("quality", "too_dark", load=0)
     report = report_of(yard)
     page = worst(report, pages_of(report))
-    for words in ("Truck unknown, load L1", "No frame of this load could be used", "no: too dark", "not known"):
+    for words in (
+        "Truck unknown, load L1",
+        "Contamination not known no interval",
+        "Seen nothing: no frame could be used",
+        "No frame of this load could be opened",
+        "1 frame in the order of time, 0 of them usable.",
+        "no: too dark",
+    ):
         assert words in page.words
+
+
+def test_a_frame_that_was_left_out_is_shown_with_the_reason(tmp_path: Path) -> None:
+    yard = Yard(tmp_path)
+    yard.add_load("0007", "L1", [[]], num_used=0, verdict="review", verdict_rule="nothing_seen")
+    yard.rows["frames"][0] |= {"status": "rejected", "reject_stage": "quality", "reject_reason": "too_dark"}
+    report = report_of(yard)
+    page = worst(report, pages_of(report))
+    assert "06:20:00, camera crane-1: not used, too dark. Frame of 480 × 270 px." in page.words
 
 
 def test_a_night_without_loads_has_a_page_that_says_so(tmp_path: Path) -> None:
