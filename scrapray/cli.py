@@ -5,7 +5,6 @@ All that is heavy is imported inside the command that needs it, so that ``--help
 
 import datetime as dt
 import shlex
-from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,8 +13,9 @@ import typer
 from typer.core import TyperGroup
 
 from scrapray.cli_lake import Lake, LakeSettings, lake_group
+from scrapray.cli_models import models
 from scrapray.cli_review import review
-from scrapray.errors import EXIT_USAGE, RegistryError, in_one_line
+from scrapray.errors import EXIT_USAGE, in_one_line
 
 
 class _Commands(TyperGroup):
@@ -352,101 +352,7 @@ def doctor(
     raise typer.Exit(EXIT_USAGE if any(finding.status == "fail" for finding in findings) else 0)
 
 
-models = typer.Typer(
-    no_args_is_help=True,
-    help="""Versions of the segmenter in the registry, and which of them is in production.
-
-    The registry is an MLflow server: set MLFLOW_TRACKING_URI to its address, and
-    MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD where it asks for them.
-    Without an address it is mlflow.db in this folder.
-
-    A version is named by its number or by an alias: [bold]champion[/] is in production, [bold]candidate[/] waits.
-    """,
-)
 app.add_typer(models, name="models")
-
-Version = Annotated[str, typer.Argument(metavar="V", help="Number or alias.")]
-
-
-@models.command("list")
-def list_models() -> None:
-    """List all versions, the newest first.
-
-    Example: [bold]scrapray models list[/]
-    """
-    from scrapray.registry import Registry
-    from scrapray.screen import print_versions
-
-    print_versions(Registry().list_versions())
-
-
-@models.command("show")
-def show_model(version: Version) -> None:
-    """Show what is known of a version.
-
-    Example: [bold]scrapray models show champion[/]
-    """
-    from scrapray.registry import Registry
-    from scrapray.screen import print_version
-
-    print_version(Registry().show(version))
-
-
-@models.command("compare")
-def compare_models(
-    candidate: Annotated[str, typer.Argument(metavar="CANDIDATE", help="Number or alias.")],
-    champion: Annotated[str, typer.Argument(metavar="CHAMPION", help="Number or alias.")],
-) -> None:
-    """Compare two versions that were measured on the same test split.
-
-    Ends with 1 when the first may not replace the second.
-
-    Example: [bold]scrapray models compare candidate champion[/]
-    """
-    from scrapray.registry import Registry
-    from scrapray.screen import print_comparison
-
-    registry = Registry()
-    comparison = registry.compare(registry.show(candidate), registry.show(champion))
-    print_comparison(comparison)
-    raise typer.Exit(0 if comparison.is_accepted else 1)
-
-
-@models.command("promote")
-def promote_model(
-    version: Version,
-    force: Annotated[
-        str | None, typer.Option(metavar="REASON", help="Promote whatever the comparison says; both are recorded.")
-    ] = None,
-) -> None:
-    """Make a version the champion, if it is not worse than the present one.
-
-    The next audit with --model models:/scrap-segmenter@champion uses it.
-
-    Example: [bold]scrapray models promote candidate[/]
-    """
-    from scrapray.registry import Registry
-
-    registry = Registry()
-    found = registry.show(version)
-    comparison = None
-    with suppress(RegistryError) if force else nullcontext():  # versions may not be comparable
-        comparison = registry.compare_with_champion(found)
-    former = registry.promote(found, comparison=comparison, force_reason=force)
-    typer.echo(f"{found.uri} is the champion{f', before it {former.uri}' if former else ''}")
-
-
-@models.command("rollback")
-def rollback_model() -> None:
-    """Make the former champion the champion again.
-
-    Example: [bold]scrapray models rollback[/]
-    """
-    from scrapray.registry import Registry
-
-    typer.echo(f"{Registry().rollback().uri} is the champion again")
-
-
 app.add_typer(review, name="review")
 app.add_typer(lake_group, name="lake")
 
@@ -487,3 +393,32 @@ def sql(
             print_answer(answer)
         else:
             {"csv": answers.write_csv, "json": answers.write_json}[form](answer, sys.stdout)
+
+
+@app.command("report")
+def report_night(
+    lake: Annotated[str, typer.Argument(metavar="LAKE", help="What [bold]scrapray audit[/] published.")],
+    date: Annotated[
+        dt.datetime, typer.Option("--date", formats=["%Y-%m-%d"], help="The night, for example 2026-11-20.")
+    ],
+    out: Annotated[str, typer.Option(help="Folder or URI for the pages of this one night.")] = "report",
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Settings of the audit (TOML), where they name an endpoint.")
+    ] = None,
+) -> None:
+    """Make the report of a night: static pages with every load, its verdict and its evidence in pictures.
+
+    Open index.html of the folder; it needs no server and asks nothing of the network.
+    Made again, it takes the pictures over that are there.
+
+    Example: [bold]scrapray report s3://yard-lake/ --date 2026-11-20 --out report/[/]
+    """
+    from scrapray.config import read_config
+    from scrapray.report.nightly import write_report
+    from scrapray.screen import progress
+    from scrapray.storage import Storage
+
+    storage = Storage(read_config(config).storage)
+    with progress("frames cut") as report:
+        summary = write_report(lake, date.date(), out, storage=storage, progress=report)
+    typer.echo(str(summary))

@@ -179,9 +179,9 @@ def read_partition(
     return read_table(partition_uri(lake_uri, table, date, site, run_id), schema.PUBLISHED[table], storage)
 
 
-def published_sites(lake_uri: str, date: datetime.date, storage: Storage) -> list[str]:
-    """Sites of which tables are published for a date."""
-    folder = join(lake_uri, "loads", f"date={date.isoformat()}", "site=")
+def published_sites(lake_uri: str, date: datetime.date, storage: Storage, table: str = "loads") -> list[str]:
+    """Sites of which a table is published for a date; with that of loads, the others are there too."""
+    folder = join(lake_uri, table, f"date={date.isoformat()}", "site=")
     found = (uri.removeprefix(folder).partition("/")[0] for uri in storage.list_names(folder.rpartition("/")[0]))
     return sorted({unquote(site) for site in found})
 

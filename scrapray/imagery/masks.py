@@ -44,6 +44,22 @@ def decode_mask(mask: dict[str, Any]) -> NDArray[np.bool_]:
     return np.asarray(coco.decode(_packed(mask)), dtype=np.bool_)
 
 
+def decode_cut_out(mask: dict[str, Any]) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+    """What ``encode_mask`` was given, cut out as tightly as can be: mask_HW and (x, y); work grows with the cut-out.
+
+    The mask has one pixel at least.
+    """
+    edges = np.cumsum(_unpack(mask["counts"]))
+    starts, ends = edges[:-1:2], edges[1::2]
+    lengths = ends - starts
+    places = np.repeat(starts - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+    xs, ys = np.divmod(places, mask["height_px"])
+    x, y = int(xs.min()), int(ys.min())
+    mask_HW = np.zeros((int(ys.max()) - y + 1, int(xs.max()) - x + 1), dtype=np.bool_)
+    mask_HW[ys - y, xs - x] = True
+    return mask_HW, (x, y)
+
+
 def mask_area(mask: dict[str, Any]) -> int:
     """Number of pixels of a value of ``schema.MASK``."""
     return int(coco.area(_packed(mask)))

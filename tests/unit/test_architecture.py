@@ -25,7 +25,7 @@ FLOORS = (
     {"review": "review"},
     {"audit": "audit", "training": "training", "report": "report"},
     {"evaluation": "evaluation"},
-    {"command line": "cli cli_lake cli_review screen"},
+    {"command line": "cli cli_lake cli_models cli_review screen"},
     {"jobs": "jobs"},
 )
 """From the ground up: on each floor its rooms, each with the files or folders that make it up."""
@@ -54,6 +54,7 @@ OWNERS = {
     "aiohttp": frozenset({"outside world", "alerts"}),
     "smtplib": frozenset({"alerts"}),
     "duckdb": frozenset({"report"}),
+    "jinja2": frozenset({"report"}),
     "matplotlib": frozenset({"training", "evaluation", "report"}),
     "typer": frozenset({"command line"}),
     "rich": frozenset({"command line"}),

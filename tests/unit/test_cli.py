@@ -38,6 +38,7 @@ OPTIONS = {
     "doctor": ["--archive", "--config", "--lake", "--model"],
     "evaluate": ["--config", "--out", "--split"],
     "train-baseline": ["--config", "--out"],
+    "report": ["--config", "--date", "--out"],
     "models list": [],
     "models show": [],
     "models compare": [],

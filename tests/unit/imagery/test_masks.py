@@ -4,6 +4,7 @@ from pycocotools import mask as coco
 from scipy import ndimage
 
 from scrapray.imagery.masks import (
+    decode_cut_out,
     decode_mask,
     encode_mask,
     joint_area,
@@ -87,3 +88,16 @@ def test_overlaps_are_shared_pixels_over_joint_pixels() -> None:
     assert overlaps([], [one]).shape == (0, 1)
     assert joint_area([one, other, apart]) == 250
     assert joint_area([]) == 0
+
+
+@pytest.mark.parametrize(("offset_xy", "frame_hw"), [((7, 5), (40, 30)), ((0, 0), (20, 13)), ((17, 20), (40, 30))])
+def test_what_was_cut_out_comes_back_tight(offset_xy: tuple[int, int], frame_hw: tuple[int, int]) -> None:
+    mask_HW = np.random.default_rng(1).random((20, 13)) < 0.4
+    mask_HW[0, 3] = mask_HW[-1, 8] = mask_HW[4, 0] = mask_HW[9, -1] = True
+    found_HW, found_xy = decode_cut_out(encode_mask(mask_HW, offset_xy, frame_hw))
+    np.testing.assert_array_equal(found_HW, mask_HW)
+    assert found_xy == offset_xy
+    loose_HW = np.pad(mask_HW, ((2, 3), (4, 1)))
+    found_HW, found_xy = decode_cut_out(encode_mask(loose_HW, (0, 0), loose_HW.shape))
+    np.testing.assert_array_equal(found_HW, mask_HW)
+    assert found_xy == (4, 2)

@@ -1,0 +1,299 @@
+"""The published tables of one night, of all sites, read into what pages show. Nothing is judged here again.
+
+Every table of a site must be of one run. While an audit replaces them, or after one that stopped half-way, they are
+not: then the tables of the run that ``loads`` names are taken from its own folder, and the page says so.
+"""
+
+import datetime as dt
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+
+from scrapray.errors import SchemaError, StorageError
+from scrapray.labels import MAX_SEVERITY
+from scrapray.lake import published_sites, read_partition
+from scrapray.statistics.verdict import SEVERITY_OF_VERDICT
+from scrapray.storage import Storage, join
+
+Row = dict[str, Any]
+Tables = dict[str, pa.Table]
+NIGHTS_BEFORE = 30
+_NEEDED = ("frames", "detections", "runs", "loads")
+_EARLIEST = dt.datetime.min.replace(tzinfo=dt.UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """A load with all that was seen of it.
+
+    Attributes:
+        row: Of ``schema.LOADS``.
+        frames: Rows of ``schema.FRAMES``, in the order of time.
+        detections: Rows of ``schema.DETECTIONS``, worst first.
+        run: Row of ``schema.RUNS``.
+    """
+
+    row: Row
+    frames: tuple[Row, ...]
+    detections: tuple[Row, ...]
+    run: Row
+
+    @property
+    def key(self) -> tuple[str, str | None, str]:
+        """Site, truck and load: one load of a night."""
+        return self.row["site"], self.row["truck_id"], self.row["load_id"]
+
+    @property
+    def is_alert(self) -> bool:
+        """Whether it holds a contaminant of the highest severity."""
+        return bool(self.row["worst_severity"] >= MAX_SEVERITY)
+
+    @property
+    def found(self) -> list[Row]:
+        """Contaminants that at least one frame shows, worst first."""
+        shown = (each for each in self.row["classes"] if each["max_score"] > 0)
+        return sorted(shown, key=lambda each: (-each["severity"], -each["count"], -each["max_score"]))
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """Time zone of the yard, as the run was told."""
+        return zone_of(self.run)
+
+    @property
+    def rule(self) -> Row | None:
+        """The rule behind the verdict as the run's settings had it; None where none fired."""
+        rules = json.loads(self.run["config_json"]).get("verdict", {}).get("rules", ())
+        return next((rule for rule in rules if rule["name"] == self.row["verdict_rule"]), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteNight:
+    """A night at one site.
+
+    Attributes:
+        site: Its name.
+        run: Row of ``schema.RUNS``; None where nothing can be shown.
+        loads: In the order of the table.
+        frames: All rows of ``schema.FRAMES``, those of no load too.
+        notice: What is wrong with the tables; None where nothing is.
+    """
+
+    site: str
+    run: Row | None
+    loads: tuple[Load, ...] = ()
+    frames: tuple[Row, ...] = ()
+    notice: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Night:
+    """A night over all sites."""
+
+    date: dt.date
+    sites: tuple[SiteNight, ...]
+
+    @property
+    def loads(self) -> list[Load]:
+        """All loads, worst first."""
+        return sorted((load for site in self.sites for load in site.loads), key=_worst_first)
+
+    @property
+    def notices(self) -> list[str]:
+        """What is wrong with the tables of some sites."""
+        return [site.notice for site in self.sites if site.notice]
+
+    @property
+    def rejected(self) -> list[tuple[str, str, int, Counter[tuple[str, str]]]]:
+        """Site, camera, number of its frames, and how many of them were left out, by stage and reason."""
+        frames: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        for night in self.sites:
+            for frame in night.frames:
+                frames[night.site, frame["camera_id"] or "unknown"].append(frame)
+        return [(*camera, len(rows), _reasons(rows)) for camera, rows in sorted(frames.items())]
+
+
+def _reasons(frames: Iterable[Row]) -> Counter[tuple[str, str]]:
+    return Counter((row["reject_stage"], row["reject_reason"]) for row in frames if row["status"] == "rejected")
+
+
+def zone_of(run: Mapping[str, Any]) -> ZoneInfo:
+    """Time zone of the archive that a run has audited."""
+    return ZoneInfo(json.loads(run["config_json"]).get("archive", {}).get("time_zone", "UTC"))
+
+
+def read_night(lake_uri: str, date: dt.date, storage: Storage) -> Night:
+    """Read what is published of a date, over all sites.
+
+    Raises:
+        SchemaError: A table is damaged, or of another version of scrapray.
+        StorageError: The lake cannot be read, or has nothing of that date.
+    """
+    sites = {site for table in _NEEDED for site in published_sites(lake_uri, date, storage, table)}
+    if not sites:
+        raise StorageError(f"nothing is published for {date} in {lake_uri}; {_others(lake_uri, storage)}", "missing")
+    return Night(date=date, sites=tuple(_read_site(lake_uri, date, site, storage) for site in sorted(sites)))
+
+
+def _others(lake_uri: str, storage: Storage) -> str:
+    """What to do where a date has nothing."""
+    names = storage.list_names(join(lake_uri, "loads"))
+    dates = sorted({name.partition("/date=")[2].partition("/")[0] for name in names})
+    return f"the last night there is {dates[-1]}" if dates else "it has no night at all: correct the URI, or audit one"
+
+
+def _read_site(lake_uri: str, date: dt.date, site: str, storage: Storage) -> SiteNight:
+    tables = _read_tables(lake_uri, date, site, storage)
+    if _are_of_one_run(tables):
+        return site_night(site, tables)
+    runs = {name: sorted(set(table["run_id"].to_pylist())) for name, table in tables.items() if table.num_rows}
+    what = ", ".join(f"{name} of run {' and '.join(ids)}" for name, ids in runs.items()) or "none has a row"
+    run_id = runs.get("loads", runs.get("runs", [None]))[0] if "loads" in tables else None
+    whole = _read_tables(lake_uri, date, site, storage, run_id) if run_id else {}
+    shown = f"what run {run_id} has made" if _are_of_one_run(whole) else "nothing of this site"
+    notice = (
+        f"{site}: the tables of this night do not belong together ({what}). An audit is replacing them just now or has "
+        f"stopped half-way. This report shows {shown}; run the audit again, then make the report again."
+    )
+    return site_night(site, whole, notice) if _are_of_one_run(whole) else SiteNight(site=site, run=None, notice=notice)
+
+
+def _read_tables(lake_uri: str, date: dt.date, site: str, storage: Storage, run_id: str | None = None) -> Tables:
+    """The tables that are there."""
+    tables = {}
+    for name in _NEEDED:
+        try:
+            tables[name] = read_partition(lake_uri, name, date, site, storage, run_id)
+        except StorageError as error:
+            if error.reason != "missing":
+                raise
+    return tables
+
+
+def _are_of_one_run(tables: Tables) -> bool:
+    if set(tables) != set(_NEEDED) or tables["runs"].num_rows != 1:
+        return False
+    (run,) = tables["runs"].to_pylist()
+    counted = (run["num_frames"], run["num_loads"]) == (tables["frames"].num_rows, tables["loads"].num_rows)
+    return counted and all(set(table["run_id"].to_pylist()) <= {run["run_id"]} for table in tables.values())
+
+
+def site_night(site: str, tables: Mapping[str, pa.Table], notice: str | None = None) -> SiteNight:
+    """The tables of one site, frames and detections sorted to their loads."""
+    (run,) = tables["runs"].to_pylist()
+    frames, detections = (tables[name].to_pylist() for name in ("frames", "detections"))
+    frames_of, detections_of = _by_load(sorted(frames, key=_in_time)), _by_load(sorted(detections, key=worst_sight))
+    loads = [
+        Load(
+            row=row,
+            frames=tuple(frames_of[row["truck_id"], row["load_id"]]),
+            detections=tuple(detections_of[row["truck_id"], row["load_id"]]),
+            run=run,
+        )
+        for row in tables["loads"].to_pylist()
+    ]
+    return SiteNight(site=site, run=run, loads=tuple(loads), frames=tuple(frames), notice=notice)
+
+
+def _by_load(rows: Iterable[Row]) -> dict[tuple[str | None, str | None], list[Row]]:
+    grouped: dict[tuple[str | None, str | None], list[Row]] = defaultdict(list)
+    for row in rows:
+        grouped[row["truck_id"], row["load_id"]].append(row)
+    return grouped
+
+
+def _in_time(frame: Row) -> tuple[Any, ...]:
+    return frame["taken_utc"] or _EARLIEST, frame["camera_id"] or "", frame["frame_id"]
+
+
+def worst_sight(detection: Row) -> tuple[Any, ...]:
+    """Order of detections: the most severe first, then the surest."""
+    return -detection["severity"], -detection["score"], detection["detection_id"]
+
+
+def _worst_first(load: Load) -> tuple[Any, ...]:
+    row = load.row
+    verdict, contamination = SEVERITY_OF_VERDICT[row["verdict"]], row["contamination_frac"] or 0.0
+    return -verdict, -row["worst_severity"], -contamination, row["site"], row["truck_id"] or "", row["load_id"]
+
+
+def read_before(lake_uri: str, date: dt.date, storage: Storage) -> tuple[dict[dt.date, list[Row]], list[dt.date]]:
+    """Rows of ``schema.LOADS`` of the last ``NIGHTS_BEFORE`` nights before a date, oldest first, as far as published.
+
+    Returns:
+        Rows by date; and dates with a table that another version of scrapray has written, which are left out.
+
+    Raises:
+        StorageError: The lake cannot be read.
+    """
+    nights, unreadable = {}, []
+    for days in range(min(NIGHTS_BEFORE, (date - dt.date.min).days), 0, -1):
+        day = date - dt.timedelta(days=days)
+        try:
+            tables = [
+                read_partition(lake_uri, "loads", day, site, storage)
+                for site in published_sites(lake_uri, day, storage)
+            ]
+        except SchemaError:
+            unreadable.append(day)
+            continue
+        if tables:
+            nights[day] = pa.concat_tables(tables).to_pylist()
+    return nights, unreadable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """Some loads taken together: of a night, or of a supplier.
+
+    Attributes:
+        num_loads: How many.
+        verdicts: Number of loads by verdict.
+        num_frames: Their frames.
+        num_rejected: Frames among them that could not be used.
+        frac: Contamination, pooled: each load weighs as much as was seen of it; None where nothing was.
+        low: Lower end of its interval: the loads' own ends, weighed alike. Errors of several loads cancel in part, so
+            this is rather too wide. None where a load has none.
+        high: Upper end, likewise.
+    """
+
+    num_loads: int
+    verdicts: Counter[str]
+    num_frames: int
+    num_rejected: int
+    frac: float | None
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> "Tally":
+        """Of rows of ``schema.LOADS``."""
+        seen = [row for row in rows if row["contamination_frac"] is not None]
+        return cls(
+            num_loads=len(rows),
+            verdicts=Counter(row["verdict"] for row in rows),
+            num_frames=sum(row["num_frames"] for row in rows),
+            num_rejected=sum(row["num_rejected"] for row in rows),
+            frac=_pooled(seen, "contamination_frac"),
+            low=_pooled(seen, "contamination_low"),
+            high=_pooled(seen, "contamination_high"),
+        )
+
+
+def _pooled(rows: Sequence[Row], column: str) -> float | None:
+    weight = sum(row["seen_area_px"] for row in rows)
+    if not weight or any(row[column] is None for row in rows):
+        return None
+    return float(sum(row[column] * row["seen_area_px"] for row in rows) / weight)
+
+
+def by_supplier(rows: Iterable[Row]) -> dict[str | None, list[Row]]:
+    """Loads of each supplier, those of nobody known last."""
+    grouped: dict[str | None, list[Row]] = defaultdict(list)
+    for row in rows:
+        grouped[row["supplier"]].append(row)
+    return {name: grouped[name] for name in sorted(grouped, key=lambda name: (name is None, name or ""))}
