@@ -388,7 +388,10 @@ def sql(
     if save:
         queries.save_views(lake, save, storage)
     if query or not save:
-        answer = queries.ask(queries.open_lake(lake, storage), query or queries.LIST_VIEWS)
+        connection = queries.open_lake(lake, storage)
+        if queries.REVIEWED_LOADS in (query or ""):  # not always: it reads all nights that were reviewed
+            queries.add_reviewed_loads(connection, lake, storage)
+        answer = queries.ask(connection, query or queries.LIST_VIEWS)
         if form == "table":
             print_answer(answer)
         else:

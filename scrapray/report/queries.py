@@ -7,8 +7,11 @@ import pyarrow as pa
 
 from scrapray.errors import ConfigurationError, StorageError
 from scrapray.report.views import TABLES, VIEWS, statements
+from scrapray.review.verdicts import all_reviewed_loads
 from scrapray.storage import Storage, absolute, join
 
+REVIEWED_LOADS = "reviewed_loads"
+"""A table beside the views: one row per load that people have looked at, with the machine's verdict and theirs."""
 SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "python_enable_replacements": False,  # a query names views, not variables of ours
     "autoinstall_known_extensions": False,  # it would wait for a network that may not be there
@@ -41,6 +44,16 @@ def open_lake(lake_uri: str, storage: Storage, database: Path | None = None) -> 
     return connection
 
 
+def add_reviewed_loads(connection: duckdb.DuckDBPyConnection, lake_uri: str, storage: Storage) -> None:
+    """Judge the nights that were reviewed again, and make that the table ``reviewed_loads`` of this connection.
+
+    Raises:
+        SchemaError: Another version of scrapray has written such a night or a review.
+        StorageError: The lake cannot be read.
+    """
+    connection.register(REVIEWED_LOADS, all_reviewed_loads(lake_uri, storage))
+
+
 def ask(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
     """The answer to a query.
 
@@ -51,7 +64,7 @@ def ask(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
         answer = connection.sql(query)
         return answer.to_arrow_table() if answer is not None else pa.table({})
     except duckdb.Error as error:
-        views = ", ".join(view.name for view in VIEWS)
+        views = ", ".join([*(view.name for view in VIEWS), REVIEWED_LOADS])
         raise ConfigurationError(f"the query failed: {_reason(error)}; the views are {views}") from error
 
 

@@ -35,7 +35,10 @@ class Table:
     by_night: bool = True
 
 
-TABLES: Mapping[str, Table] = {name: Table(columns=columns) for name, columns in schema.PUBLISHED.items()}
+TABLES: Mapping[str, Table] = {
+    **{name: Table(columns=columns) for name, columns in schema.PUBLISHED.items()},
+    "reviews": Table(columns=schema.REVIEWS, files="*.parquet", by_night=False),
+}
 """What is read from files."""
 
 MIN_LOADS_FOR_INTERVAL = 10
@@ -226,6 +229,11 @@ VIEWS = (
         name="models",
         meaning="one row per date, site, version of the model and class: drift of the model",
         sql=_MODELS,
+    ),
+    View(
+        name="reviews",
+        meaning="one row per detection that a person has looked at, or thing that a person has added",
+        sql="select * from files.reviews",
     ),
 )
 """What a query can name, in the order in which they are made."""

@@ -20,7 +20,7 @@ from scrapray.datasets.config import DatasetConfig, SplitConfig, TilesConfig
 from scrapray.datasets.prepare import prepare_dataset
 from scrapray.datasets.read import Dataset, open_dataset
 from scrapray.errors import ConfigurationError, ModelError, SchemaError
-from scrapray.evaluation.config import EvaluateConfig, WorkersConfig
+from scrapray.evaluation.config import DetectorConfig, EvaluateConfig, WorkersConfig
 from scrapray.evaluation.counting import Counter
 from scrapray.evaluation.detectors import detections_subject
 from scrapray.evaluation.evaluate import Evaluation, evaluate, evaluate_method
@@ -305,7 +305,7 @@ def test_detections_from_a_file_are_a_method_as_any_other(dataset: Dataset, tmp_
     for name, kept in (("right", entries), ("some", [one for one in entries if one["category_id"] != 2])):
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps(kept))
-        subject = detections_subject(str(path), dataset, "max")
+        subject = detections_subject(str(path), dataset, DetectorConfig())
         class_ids = {name: number for number, name in enumerate(subject.class_names, start=1)}
         counted = Counter(subject.open("cpu"), tiles, class_ids).count(range(len(tiles)))
         found[name] = {class_name: counts.pixels.metrics() for class_name, counts in counted.classes.items()}

@@ -369,7 +369,8 @@ def test_an_older_night_among_new_ones_is_read_and_what_it_does_not_know_is_null
     found = f"select sum(n.num_detections) from (select unnest(classes) n from frames {of_then})"
     assert values(tmp_path, found) == [tables["detections"].num_rows]
     for view in VIEWS:
-        assert rows(tmp_path, f"select * from {view.name}"), view.name
+        if view.name != "reviews":
+            assert rows(tmp_path, f"select * from {view.name}"), view.name
 
 
 # ---- questions --------------------------------------------------------------------------------------------------

@@ -1,17 +1,22 @@
 """The whole loop: export, edit as an annotator would, import; verdicts change and the dataset grows."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from scrapray.cli import app
 from scrapray.datasets.classes import ClassNames
 from scrapray.datasets.coco import read_coco
 from scrapray.datasets.config import DatasetConfig
 from scrapray.imagery.masks import decode_mask
 from scrapray.keys import grammar_of
 from scrapray.lake import partition_uri
+from scrapray.lake_care import verify
+from scrapray.report.queries import ask, open_lake
 from scrapray.review.exports import reviewed_frames
 from scrapray.review.nights import read_reviews
 from scrapray.review.verdicts import all_reviewed_loads, reviewed_loads
@@ -91,6 +96,20 @@ def test_verdicts_change_beside_those_of_the_machine_and_nothing_published_does(
     after = {name: STORAGE.read_bytes(partition_uri(lake, name, NIGHT, SITE)) for name in before}
     assert after == before
     assert all_reviewed_loads(lake, STORAGE).to_pylist() == list(loads.values())
+
+
+def test_reviews_and_both_verdicts_answer_questions_in_sql(lake: str) -> None:
+    query = "select load_id, verdict, reviewed_verdict from reviewed_loads order by 1"
+    command = ["sql", lake, query, "--format", "csv"]
+    assert CliRunner().invoke(app, command).stdout.splitlines() == ["load_id,verdict,reviewed_verdict"]
+    before = verify(lake, STORAGE).faults
+    imported(lake, edited(lake).file)
+    lines = CliRunner().invoke(app, command).stdout.splitlines()[1:]
+    assert lines == ["L1,review,reject", "L2,accept,review", "L3,review,accept"]
+    counted = "select outcome, count(*)::int as num from reviews group by 1"
+    answer = ask(open_lake(lake, STORAGE), counted).to_pylist()
+    assert {row["outcome"]: row["num"] for row in answer} == Counter(EXPECTED.values())
+    assert verify(lake, STORAGE).faults == before, "reviews and what was asked are no strays"
 
 
 def test_reviewed_frames_are_annotations_that_a_dataset_takes(lake: str) -> None:
