@@ -17,16 +17,18 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
 
-demo: $(INSTALLED)  ## audit four drawn truck loads in 4K, from archive to tables, in ./demo
+demo: $(INSTALLED)  ## audit four drawn truck loads in 4K, from archive to tables and pages, in ./demo
 	rm -rf demo
 	$(BIN)/scrapray draw demo/archive --loads 4 --frames 4 --seed 1
 	$(BIN)/scrapray index demo/archive demo/manifest --config demo/archive/audit.toml
 	@echo '$(BIN)/scrapray audit demo/manifest demo/lake --model demo --config demo/archive/audit.toml'
-	@$(BIN)/scrapray audit demo/manifest demo/lake --model demo --config demo/archive/audit.toml || [ $$? -eq 3 ] && \
-	echo && \
-	echo 'Two of the loads were drawn with spray cans, which have the highest severity: an audit that finds them ends' && \
-	echo 'with exit code 3, so that a scheduler can call somebody. What was really drawn is in demo/archive/truth.json,' && \
-	echo 'the frames are below demo/archive/north-yard. README.md says how to audit an archive of your own.'
+	@$(BIN)/scrapray audit demo/manifest demo/lake --model demo --config demo/archive/audit.toml || [ $$? -eq 3 ]
+	$(BIN)/scrapray report demo/lake --date 2026-11-20 --out demo/report
+	@echo
+	@echo 'Two of the loads were drawn with spray cans, which have the highest severity: an audit that finds them ends'
+	@echo 'with exit code 3, so that a scheduler can call somebody. To look at what was found, open demo/report/index.html.'
+	@echo 'What was really drawn is in demo/archive/truth.json, the frames are below demo/archive/north-yard. README.md says'
+	@echo 'how to audit an archive of your own.'
 
 # In two processes, since much of a test is waiting.
 test: check  ## lint, types and all tests but the slow ones

@@ -36,9 +36,10 @@ app = typer.Typer(
 
     The main path: [bold]index[/] an archive into a manifest, [bold]audit[/] the manifest into tables.
     Ask [bold]doctor[/] before the first night; [bold]draw[/] makes an archive to try it on.
+    In the morning: [bold]report[/] shows a night with its evidence, [bold]sql[/] answers questions to all nights.
     A better segmenter: [bold]prepare[/] annotated frames, [bold]train[/] on them, [bold]evaluate[/] what came out;
     [bold]models[/] says which one is in production, and promotes.
-    People look at what was found: [bold]review[/].
+    People look at what was found: [bold]review[/]. [bold]lake[/] looks after the tables.
 
     Exit codes:
     [bold]0[/] done
