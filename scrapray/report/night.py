@@ -17,7 +17,7 @@ import pyarrow as pa
 from scrapray.errors import SchemaError, StorageError
 from scrapray.labels import MAX_SEVERITY
 from scrapray.lake import published_sites, read_partition
-from scrapray.statistics.verdict import SEVERITY_OF_VERDICT
+from scrapray.statistics.verdict import worst_first
 from scrapray.storage import Storage, join
 
 Row = dict[str, Any]
@@ -100,7 +100,8 @@ class Night:
     @property
     def loads(self) -> list[Load]:
         """All loads, worst first."""
-        return sorted((load for site in self.sites for load in site.loads), key=_worst_first)
+        loads = (load for site in self.sites for load in site.loads)
+        return sorted(loads, key=lambda load: (*worst_first(load.row), load.row["site"], load.row["truck_id"] or ""))
 
     @property
     def notices(self) -> list[str]:
@@ -213,12 +214,6 @@ def _in_time(frame: Row) -> tuple[Any, ...]:
 def worst_sight(detection: Row) -> tuple[Any, ...]:
     """Order of detections: the most severe first, then the surest."""
     return -detection["severity"], -detection["score"], detection["detection_id"]
-
-
-def _worst_first(load: Load) -> tuple[Any, ...]:
-    row = load.row
-    verdict, contamination = SEVERITY_OF_VERDICT[row["verdict"]], row["contamination_frac"] or 0.0
-    return -verdict, -row["worst_severity"], -contamination, row["site"], row["truck_id"] or "", row["load_id"]
 
 
 def read_before(lake_uri: str, date: dt.date, storage: Storage) -> tuple[dict[dt.date, list[Row]], list[dt.date]]:
