@@ -38,7 +38,8 @@ def lake(s3, storage):
 def test_every_view_answers_from_a_bucket(lake, storage):
     connection = open_lake(lake, storage)
     for view in VIEWS:
-        assert ask(connection, f"select * from {view.name}").num_rows > 0
+        has_rows = ask(connection, f"select * from {view.name}").num_rows > 0
+        assert has_rows == (view.name != "reviews"), view.name
     found = ask(connection, "select distinct date, site from frames order by all").to_pylist()
     assert {row["site"] for row in found} == set(SITES)
     assert len(found) == 6
