@@ -62,7 +62,7 @@ def conform(table: pa.Table, columns: pa.Schema, what: str) -> pa.Table:
 def _cast(column: pa.ChunkedArray, field: pa.Field, what: str) -> pa.Array:
     try:
         array = column.combine_chunks().cast(field.type)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+    except (pa.ArrowException, ValueError) as error:
         raise SchemaError(f"{what}: column {field.name} is {column.type}, must be {field.type}: {error}") from error
     if hidden := _null_where_required(array, field, field.name):
         raise SchemaError(f"{what}: {hidden} is null in at least one row and must not be")

@@ -1,12 +1,15 @@
 import datetime as dt
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.lake_year import draw_night
 from scrapray.errors import SchemaError, StorageError
 from scrapray.lake import partition_uri
 from scrapray.report.night import Tally, by_supplier, read_before, read_night
+from tests.fixtures.older_lakes import OLDER, write_older_night
 from tests.unit.report.nights import CAN, MOTOR, NIGHT, SITE, STORAGE, Yard, two_loads
 
 
@@ -174,3 +177,18 @@ def test_one_load_without_an_interval_leaves_them_all_without() -> None:
 def test_suppliers_come_by_name_and_nobody_last() -> None:
     grouped = by_supplier([load(0, 1, supplier=name) for name in (None, "Bora", "Alba", "Bora")])
     assert [(name, len(rows)) for name, rows in grouped.items()] == [("Alba", 1), ("Bora", 2), (None, 1)]
+
+
+@pytest.mark.parametrize("version", OLDER)
+def test_nights_of_older_versions_are_left_out_and_named_and_none_of_them_is_shown(
+    version: int, tmp_path: Path
+) -> None:
+    day_before = NIGHT - dt.timedelta(days=1)
+    tables = draw_night("run-then", day_before, SITE, 2, np.random.default_rng(1))
+    write_older_night(tmp_path / "lake", version, day_before, SITE, tables)
+    yard = Yard(tmp_path)
+    yard.add_load("0007", "L1", [[]])
+    yard.publish()
+    assert read_before(yard.lake, NIGHT, STORAGE) == ({}, [day_before])
+    with pytest.raises(SchemaError, match=r"column classes is|has unknown|misses"):
+        read_night(yard.lake, day_before, STORAGE)
