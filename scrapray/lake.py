@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from scrapray import schema
 from scrapray.errors import SchemaError, StorageError
-from scrapray.storage import Storage, join
+from scrapray.storage import Storage, absolute, join
 
 FOOTER_KEY = b"scrapray"
 _NAMED = {
@@ -181,7 +181,7 @@ def read_partition(
 
 def published_sites(lake_uri: str, date: datetime.date, storage: Storage, table: str = "loads") -> list[str]:
     """Sites of which a table is published for a date; with that of loads, the others are there too."""
-    folder = join(lake_uri, table, f"date={date.isoformat()}", "site=")
+    folder = join(absolute(lake_uri), table, f"date={date.isoformat()}", "site=")
     found = (uri.removeprefix(folder).partition("/")[0] for uri in storage.list_names(folder.rpartition("/")[0]))
     return sorted({unquote(site) for site in found})
 

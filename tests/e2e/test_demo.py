@@ -105,3 +105,13 @@ def test_the_same_command_again_computes_nothing_and_publishes_the_same(demo: De
     assert re.search(NOT_SENT.format(r"\d"), again.stdout), "what could not be sent is tried again"
     assert "file:" not in again.stdout, "what was sent is not"
     assert demo.table("loads") == before
+
+
+def test_the_report_has_a_page_for_each_load(demo: Demo) -> None:
+    night = str(demo.table("loads")[0]["date"])
+    made = scrapray(demo.folder, "report", "lake", "--date", night, "--out", "report")
+    assert (made.returncode, made.stdout.splitlines()[-1].partition(",")[0]) == (0, f"{NUM_LOADS} loads")
+    first = (demo.folder / "report" / "index.html").read_text(encoding="utf-8")
+    pages = {path.name for path in (demo.folder / "report" / "loads").iterdir()}
+    assert len(pages) == NUM_LOADS
+    assert all(f'href="loads/{name}"' in first for name in pages)

@@ -149,13 +149,15 @@ def test_a_site_whose_last_frame_moved_to_the_date_before_is_published_empty(tmp
     assert not yard.is_outdated(SECOND)
 
 
-def test_a_site_of_another_archive_in_the_same_lake_is_left_alone(yard: Yard) -> None:
+def test_a_site_of_another_archive_in_the_same_lake_is_left_alone(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     for table in schema.PUBLISHED:
         ours = Path(lake.partition_uri(yard.places[0], table, SECOND, "yard"))
         other = Path(lake.partition_uri(yard.places[0], table, SECOND, "north yard"))
         other.parent.mkdir(parents=True)
         other.write_bytes(ours.read_bytes())
     assert lake.published_sites(yard.places[0], SECOND, Storage()) == ["north yard", "yard"]
+    monkeypatch.chdir(Path(yard.places[0]).parent)
+    assert lake.published_sites(Path(yard.places[0]).name, SECOND, Storage()) == ["north yard", "yard"]
     manifest = read_manifest(yard.places[1], Storage(), SECOND)
     assert emptied_sites(*yard.places, manifest, SECOND, Storage()) == []
     assert not yard.is_outdated(SECOND)
