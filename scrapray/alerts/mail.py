@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from email.errors import MessageError
 from email.message import EmailMessage
 from email.policy import SMTP
 from typing import ClassVar
@@ -35,9 +36,9 @@ class Mail:
         Raises:
             AlertError: The server did not take it for any recipient.
         """
-        letter = envelope_of(message, self.config.sender, self.config.recipients)
+        letter = _written(message, self.config.sender, self.config.recipients)
         with self._explained(), self._connection() as server:
-            refused = server.send_message(letter)
+            refused = server.sendmail(self.config.sender, self.config.recipients, letter)
         return f"not for {', '.join(sorted(refused))}, whom {self.config.host} refuses" if refused else ""
 
     def check(self) -> str:
@@ -108,10 +109,19 @@ def _refusal(host: str, code: int, answer: bytes | str) -> AlertError:
     )
 
 
+def _written(message: Message, sender: str, recipients: tuple[str, ...]) -> bytes:
+    """The letter as it goes over the wire. Made before there is a connection, so that no server is blamed for it."""
+    try:
+        return envelope_of(message, sender, recipients).as_bytes()
+    except (MessageError, ValueError, LookupError, TypeError, AttributeError) as error:  # all that its library raises
+        raise AlertError(f"no letter can be made of message {message['id']}; look at its record in the lake") from error
+
+
 def envelope_of(message: Message, sender: str, recipients: tuple[str, ...]) -> EmailMessage:
     """The e-mail, in ASCII on the wire; the same ``Message-ID`` whenever it is sent again."""
     letter = EmailMessage(policy=SMTP)
-    letter["Subject"] = f"scrapray: {message['text']}"
+    # Else a truck named =?utf-8?q?=0ABcc:...?= is decoded as RFC 2047 has it, line ends and all.
+    letter["Subject"] = f"scrapray: {message['text']}".replace("=?", "= ?")
     letter["From"] = sender
     letter["To"] = ", ".join(recipients)
     letter["Date"] = dt.datetime.fromisoformat(message["created_utc"])

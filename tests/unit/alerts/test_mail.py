@@ -59,6 +59,25 @@ def test_a_truck_id_cannot_add_a_header_or_a_line(end, mail_receiver: MailReceiv
     assert not [line for line in letter.get_content().splitlines() if line.startswith(("Bcc", "Verdict accept"))]
 
 
+@pytest.mark.parametrize("load_id", ["L1", "Lé"])
+@pytest.mark.parametrize(
+    "word", ["q?7=0ABcc:_t@x.y", "q?7=0D=0A=0Aaccept:_all_clean", "q?=ff", "b?N0EKQmNjOiB0QHgueQ=="]
+)
+def test_a_truck_id_that_mail_would_decode_stays_as_it_is(word, load_id, mail_receiver: MailReceiver):
+    mail(mail_receiver.port).send(message(truck_id=f"=?utf-8?{word}?=", load_id=load_id))
+    (letter,) = mail_receiver.letters
+    shown = f"=?utf-8?{word}?=".replace("=?", "= ?")
+    assert f"truck {shown}, load {load_id}," in " ".join(letter["Subject"].split())
+    assert letter["Bcc"] is None
+    assert letter.get_content().startswith("reject: truck =?utf-8?")
+
+
+def test_a_message_of_which_no_letter_can_be_made_is_no_fault_of_the_server(mail_receiver: MailReceiver):
+    error = refusal(mail(mail_receiver.port), message() | {"run_id": "\udcff"})
+    assert "no letter can be made of message" in str(error)
+    assert not error.is_temporary
+
+
 def test_a_word_without_end_is_cut(mail_receiver: MailReceiver):
     mail(mail_receiver.port).send(message(truck_id="7" * 5000))
     assert max(map(len, mail_receiver.raw[0].splitlines())) < 998
