@@ -91,7 +91,7 @@ class AlertsConfig:
 
     def __post_init__(self) -> None:
         require(
-            self.file is None or (bool(self.file.strip()) and "://" not in self.file),
+            self.file is None or (bool(self.file.strip()) and "://" not in self.file and "\0" not in self.file),
             f"file is {self.file!r}, must be a path on this machine: lines cannot be added to an object in a store",
         )
         require(1 <= self.max_attempts <= 10, f"max_attempts is {self.max_attempts}, must be 1 to 10")

@@ -9,17 +9,19 @@ the next run sends the same bytes with the same id by that one way again: at lea
 
 import datetime as dt
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 from urllib.parse import quote
 
+from pydantic import TypeAdapter
+
 from scrapray.alerts.messages import Message
-from scrapray.errors import SchemaError
 from scrapray.storage import Storage, join
 
-_HEAD = frozenset({"id", "kind", "number", "created_utc", "site", "date", "weights_sha256"})
-"""Fields by which messages are told apart and put in order."""
+_HEAD = {"number": int} | dict.fromkeys(("id", "kind", "created_utc", "site", "date", "weights_sha256", "text"), str)
+"""Fields by which messages are told apart and put in order, and what they hold."""
+_SAID = {"load": {"verdict"}, "night": {"num_loads", "loads"}}
+"""Fields by kind that are compared with what is to be told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,11 @@ class Entry:
         """When the message was made."""
         return dt.datetime.fromisoformat(self.message["created_utc"])
 
+    @property
+    def night(self) -> tuple[dt.date, str]:
+        """The date and site that the message is about."""
+        return dt.date.fromisoformat(self.message["date"]), self.message["site"]
+
     def sent(self, way: str, now_utc: dt.datetime) -> "Entry":
         """The same after it has gone one way."""
         sent_utc = {**self.sent_utc, way: now_utc.isoformat(timespec="seconds")}
@@ -59,11 +66,16 @@ class Entry:
 
 
 class Outbox:
-    """The folder ``_alerts`` of a lake."""
+    """The folder ``_alerts`` of a lake.
+
+    Attributes:
+        passed_over: Files met so far that should be records and are none, each with what to do.
+    """
 
     def __init__(self, lake_uri: str, storage: Storage) -> None:
         self._root = join(lake_uri, "_alerts")
         self._storage = storage
+        self.passed_over: list[str] = []
 
     def waiting(self) -> list[Entry]:
         """Messages that have not gone every way, the oldest first.
@@ -72,8 +84,7 @@ class Outbox:
             ScraprayError: They cannot be read.
         """
         entries = []
-        for uri in self._storage.list_names(join(self._root, "waiting")):
-            entry = self._read(uri)
+        for uri, entry in self._records(join(self._root, "waiting")):
             if self._storage.exists(self._place_of(entry, is_done=True)):  # killed before this one was cleared away
                 self._storage.delete(uri)
             else:
@@ -86,7 +97,7 @@ class Outbox:
         Raises:
             ScraprayError: They cannot be read.
         """
-        return [self._read(uri).message for uri in self._storage.list_names(self._folder_of(str(date), site))]
+        return [entry.message for _, entry in self._records(self._folder_of(str(date), site))]
 
     def keep(self, entry: Entry) -> None:
         """Write down how it stands with a message.
@@ -107,14 +118,25 @@ class Outbox:
     def _folder_of(self, date: str, site: str) -> str:
         return join(self._root, f"date={date}", f"site={quote(site, safe='')}")
 
-    def _read(self, uri: str) -> Entry:
-        content = self._storage.read_bytes(uri)
-        try:
-            values: dict[str, Any] = json.loads(content)
-            entry = Entry(**values | {"waiting_for": tuple(values["waiting_for"])})
-            missing = _HEAD.difference(entry.message)
-            if missing or not entry.created_utc.tzinfo:
-                raise ValueError(f"misses {missing or 'a time zone'}")
-            return entry
-        except (ValueError, KeyError, TypeError) as error:
-            raise SchemaError(f"{uri} is no record of an alert; delete it") from error
+    def _records(self, folder: str) -> Iterator[tuple[str, Entry]]:
+        """Records below a folder with their URIs. One that is broken must not keep all others from being sent."""
+        for uri in self._storage.list_names(folder):
+            if not uri.endswith(".json"):  # what a file manager has left there
+                continue
+            content = self._storage.read_bytes(uri)
+            try:
+                entry = _entry_of(content)
+            except (ValueError, KeyError, TypeError):
+                self.passed_over.append(f"{uri} is no record of an alert; delete it")
+            else:
+                yield uri, entry
+
+
+def _entry_of(content: bytes) -> Entry:
+    """What is in a record. Raises ``ValueError``, ``KeyError`` or ``TypeError`` where it is none."""
+    entry = TypeAdapter(Entry).validate_json(content)
+    message = entry.message
+    wrong = [name for name, form in _HEAD.items() if not isinstance(message[name], form)]
+    if wrong or _SAID[message["kind"]].difference(message) or not entry.created_utc.tzinfo or not all(entry.night):
+        raise ValueError(wrong)
+    return entry

@@ -42,13 +42,18 @@ class AlertReport:
     Attributes:
         outcomes: How many, by way and outcome.
         fault: Why the lake could not be asked or told what was sent; empty where it could.
+        passed_over: Files among the records of alerts that are none, each with what to do.
     """
 
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     fault: str = ""
+    passed_over: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         words = [f"{way}: {count} {outcome}" for (way, outcome), count in self.outcomes.items()]
+        if self.passed_over:
+            more = f" ({len(self.passed_over)} such files)" * (len(self.passed_over) > 1)
+            words.append(f"passed over: {self.passed_over[0]}{more}")
         if self.fault:
             words.append(f"stopped, give the same command again: {self.fault}")
         return "; ".join(words) or "nothing new to tell"
@@ -95,15 +100,15 @@ def send_alerts(
     if not ways:
         return None
     now_utc = now_utc or dt.datetime.now(dt.UTC)
-    outbox, outcomes = Outbox(lake_uri, storage), Counter[tuple[str, str]]()
+    outbox, outcomes, fault = Outbox(lake_uri, storage), Counter[tuple[str, str]](), ""
     try:
         waiting = outbox.waiting()
         new = _new_entries(lake_uri, nights, waiting, tuple(ways), outbox, storage, now_utc)
         for entry in [entry for entry in waiting if _is_ours(entry, nights, now_utc)] + new:
             outcomes += _deliver(entry, ways, outbox, now_utc)
     except ScraprayError as error:
-        return AlertReport(outcomes, str(error))
-    return AlertReport(outcomes)
+        fault = str(error)
+    return AlertReport(outcomes, fault, tuple(outbox.passed_over))
 
 
 def _new_entries(
@@ -128,8 +133,7 @@ def _new_entries(
 
 def _is_ours(entry: Entry, nights: Sequence[tuple[dt.date, str]], now_utc: dt.datetime) -> bool:
     """Whether this run sends a message that was written down by another."""
-    night = (dt.date.fromisoformat(entry.message["date"]), entry.message["site"])
-    return night in nights or bool(entry.failed) or now_utc - entry.created_utc > IN_FLIGHT
+    return entry.night in nights or bool(entry.failed) or now_utc - entry.created_utc > IN_FLIGHT
 
 
 def _deliver(

@@ -38,6 +38,12 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         Lines(path=tmp_path).send(MESSAGE)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no endless file that is full")
+def test_a_file_without_end_is_not_read_to_its_end() -> None:
+    with pytest.raises(AlertError, match="No space left on device"):
+        Lines(path=Path("/dev/full")).send(MESSAGE)
+
+
 def test_a_full_disk_is_named(small_disk: Path) -> None:
     way = Lines(path=small_disk / "alerts.jsonl")
     with pytest.raises(AlertError, match="No space left on device"):

@@ -299,12 +299,43 @@ def test_what_cannot_be_noted_is_not_sent_and_the_report_says_why(lake, hook):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"[]", b"{}", b'{"message": {}, "waiting_for": []}', b'{"message": {}, "waiting_for": [], "more": 1}'],
+    [b"", b"[]", b"{}", b'{"message": {}, "waiting_for": []}', b'{"message": {}, "waiting_for": [[]]}'],
 )
-def test_a_record_that_is_none_is_named(content, lake, hook):
-    publish(lake, TWO)
-    Storage().write_bytes(f"{lake}/_alerts/waiting/x.json", content)
-    assert "waiting/x.json is no record of an alert; delete it" in tell(lake)[0].fault
+@pytest.mark.parametrize("folder", ["waiting", f"date={NIGHT}/site={SITE}"])
+def test_a_record_that_is_none_is_named_and_keeps_nobody_from_knowing(folder, content, lake, hook):
+    Storage().write_bytes(f"{lake}/_alerts/{folder}/x.json", content)
+    report = audit(lake, TWO)
+    assert report.outcomes == {("webhook", "sent"): 2}
+    assert f"passed over: {lake}/_alerts/{folder}/x.json is no record of an alert; delete it" in str(report)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"date": "20 Nov"},
+        {"created_utc": "2026-11-21T03:12:44"},
+        {"number": "1"},
+        {"site": None},
+        {"kind": "truck"},
+        {"weights_sha256": []},
+    ],
+)
+def test_a_record_with_a_broken_field_is_passed_over_and_told_anew_by_its_night(change, lake, hook):
+    hook.statuses = [500]
+    audit(lake, TWO)
+    for uri in Storage().list_names(f"{lake}/_alerts/waiting"):
+        record = json.loads(Storage().read_bytes(uri))
+        Storage().write_bytes(uri, json.dumps(record | {"message": record["message"] | change}).encode())
+    hook.statuses = [200]
+    report, _ = tell(lake)
+    assert report.outcomes == {("webhook", "sent"): 2}
+    assert "(2 such files)" in str(report)
+    assert str(tell(lake)[0]) == "nothing new to tell"
+
+
+def test_what_a_file_manager_leaves_among_the_records_is_none_of_ours(lake, hook):
+    Storage().write_bytes(f"{lake}/_alerts/waiting/.DS_Store", b"\0\1")
+    assert str(audit(lake, TWO)) == "webhook: 2 sent"
 
 
 def test_a_variable_that_is_not_set_fails_no_audit(lake, hook, monkeypatch):
