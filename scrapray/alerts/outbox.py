@@ -4,7 +4,8 @@
     <lake>/_alerts/date=YYYY-MM-DD/site=<site>/<id>.json        has, with the times
 
 A message is written down before it is sent, and what became of it after each way. Killed between sending and writing,
-the next run sends the same bytes with the same id by that one way again: at least once, and twice only then.
+the next run sends the same bytes with the same id by that one way again. Two runs at the same time may both send what
+an earlier one could not: at least once, and twice only then.
 """
 
 import datetime as dt
@@ -16,6 +17,7 @@ from urllib.parse import quote
 from pydantic import TypeAdapter
 
 from scrapray.alerts.messages import Message
+from scrapray.errors import StorageError
 from scrapray.storage import Storage, join
 
 _HEAD = {"number": int} | dict.fromkeys(("id", "kind", "created_utc", "site", "date", "weights_sha256", "text"), str)
@@ -123,9 +125,11 @@ class Outbox:
         for uri in self._storage.list_names(folder):
             if not uri.endswith(".json"):  # what a file manager has left there
                 continue
-            content = self._storage.read_bytes(uri)
             try:
-                entry = _entry_of(content)
+                entry = _entry_of(self._storage.read_bytes(uri))
+            except StorageError as error:
+                if error.reason != "missing":  # else another run has just cleared it away
+                    raise
             except (ValueError, KeyError, TypeError):
                 self.passed_over.append(f"{uri} is no record of an alert; delete it")
             else:

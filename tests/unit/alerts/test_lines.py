@@ -1,6 +1,7 @@
 """Messages as lines of a file."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,13 @@ def test_half_a_line_that_a_crash_has_left_spoils_no_other(tmp_path: Path) -> No
     Lines(path=path).send(MESSAGE)
     first, torn, last = path.read_bytes().splitlines()
     assert (json.loads(first), torn, json.loads(last)) == ({"id": "0"}, b'{"id', MESSAGE)
+
+
+def test_writers_at_the_same_time_leave_no_empty_line(tmp_path: Path) -> None:
+    way = Lines(path=tmp_path / "alerts.jsonl")
+    with ThreadPoolExecutor(4) as writers:
+        list(writers.map(way.send, [MESSAGE] * 200))
+    assert [json.loads(line) for line in way.path.read_bytes().splitlines()] == [MESSAGE] * 200
 
 
 def test_a_check_writes_nothing(tmp_path: Path) -> None:

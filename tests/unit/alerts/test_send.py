@@ -281,6 +281,27 @@ def test_what_another_run_is_just_sending_is_left_to_it(lake, hook):
     assert tell(lake, nights=[], later=dt.timedelta(minutes=15, seconds=1))[0].outcomes == {("webhook", "sent"): 2}
 
 
+class Cleared(Storage):
+    """A lake in which another run clears away what waits, just after this one has listed it."""
+
+    def list_names(self, uri):
+        names = super().list_names(uri)
+        for name in names:
+            if "/waiting/" in name:
+                self.delete(name)
+        return names
+
+
+def test_what_another_run_has_just_cleared_away_stops_nothing(lake, hook):
+    hook.statuses = [500]
+    audit(lake, TWO)
+    hook.statuses = [200]
+    other = NIGHT + dt.timedelta(days=1)
+    publish(lake, TWO, date=other)
+    report, _ = tell(lake, nights=[(other, SITE)], storage=Cleared())
+    assert str(report) == "webhook: 2 sent"
+
+
 class Unwritable(Storage):
     """A lake in which alerts cannot be noted."""
 
