@@ -3,18 +3,22 @@
 import datetime as dt
 import smtplib
 import ssl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.errors import MessageError
 from email.message import EmailMessage
 from email.policy import SMTP
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
+from scrapray.alerts.deadline import beside
 from scrapray.alerts.messages import Message, letter_of
 from scrapray.config import environment
 from scrapray.errors import AlertError
 from scrapray.recipients import EmailConfig
+
+T = TypeVar("T")
 
 _LONGEST_ANSWER = 120
 _ONE_LINE = SMTP.clone(max_line_length=998)
@@ -23,7 +27,7 @@ _ONE_LINE = SMTP.clone(max_line_length=998)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mail:
-    """The server, who sends and who gets it, and how long each step may take."""
+    """The server, who sends and who gets it, and how long all that is said for one message may take."""
 
     config: EmailConfig
     timeout_s: float
@@ -37,8 +41,7 @@ class Mail:
             AlertError: The server did not take it for any recipient.
         """
         letter = _written(message, self.config.sender, self.config.recipients)
-        with self._explained(), self._connection() as server:
-            refused = server.sendmail(self.config.sender, self.config.recipients, letter)
+        refused = self._talk(lambda server: server.sendmail(self.config.sender, self.config.recipients, letter))
         return f"not for {', '.join(sorted(refused))}, whom {self.config.host} refuses" if refused else ""
 
     def check(self) -> str:
@@ -47,8 +50,21 @@ class Mail:
         Raises:
             AlertError: It could not.
         """
-        with self._explained(), self._connection():
-            return f"{self.config.host} takes mail"
+        self._talk(lambda server: None)
+        return f"{self.config.host} takes mail"
+
+    def _talk(self, say: Callable[[smtplib.SMTP], T]) -> T:
+        """Connect and say something, all within the time limit: what smtplib limits is the wait for the next bytes."""
+        deadline = time.monotonic() + self.timeout_s
+
+        def conversation() -> T:
+            with self._connection() as server:
+                if time.monotonic() > deadline:  # counted as not sent by now, so it must not go
+                    raise TimeoutError
+                return say(server)
+
+        with self._explained():
+            return beside(conversation).result(self.timeout_s)
 
     @contextmanager
     def _connection(self) -> Iterator[smtplib.SMTP]:

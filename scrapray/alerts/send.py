@@ -23,6 +23,10 @@ IN_FLIGHT = dt.timedelta(minutes=15)
 """So long an audit of other nights leaves a message alone that nobody has tried to send yet: its own run is at it."""
 
 
+TIME_OF_A_WAY_S = 300.0
+"""So long a run sends by one way, however much there is to tell: a slow server must not hold up the night."""
+
+
 class Way(Protocol):
     """One way by which messages go."""
 
@@ -80,6 +84,7 @@ def send_alerts(
     storage: Storage,
     now_utc: dt.datetime | None = None,
     pause: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AlertReport | None:
     """Tell of the nights that an audit has published, and of what an earlier run could not tell.
 
@@ -92,11 +97,12 @@ def send_alerts(
         storage: The door to the lake.
         now_utc: The time of this run.
         pause: Waits so many seconds between two tries.
+        clock: Seconds since some moment.
 
     Returns:
         What became of each message; None where nobody is to be told.
     """
-    ways = {way.name: _Patient(way, config.max_attempts, pause) for way in ways_of(config)}
+    ways = {way.name: _Patient(way, config.max_attempts, pause, clock) for way in ways_of(config)}
     if not ways:
         return None
     now_utc = now_utc or dt.datetime.now(dt.UTC)
@@ -165,25 +171,32 @@ def _attempt(entry: Entry, way: "_Patient", now_utc: dt.datetime) -> tuple[Entry
 class _Patient:
     """A way that is tried again where that may help, and no more in this run once all tries for a message are used up.
 
-    So a server that is down costs one message's tries, and not those of all.
+    So a server that is down costs one message's tries, and not those of all; a slow one costs ``TIME_OF_A_WAY_S``.
     """
 
-    def __init__(self, way: Way, max_attempts: int, pause: Callable[[float], None]) -> None:
+    def __init__(self, way: Way, max_attempts: int, pause: Callable[[float], None], clock: Callable[[], float]) -> None:
         self.name = way.name
         self._way = way
         self._max_attempts = max_attempts
         self._pause = pause
+        self._clock = clock
+        self._spent_s = 0.0
         self._given_up: AlertError | None = None
 
     def send(self, message: Message) -> str:
         if self._given_up:
             raise self._given_up
+        if self._spent_s > TIME_OF_A_WAY_S:
+            raise AlertError(f"the {TIME_OF_A_WAY_S:.0f} s that a run gives this way are used up")
+        begin_s = self._clock()
         try:
             return self._try(message)
         except AlertError as error:
             if error.is_temporary:
                 self._given_up = error
             raise
+        finally:
+            self._spent_s += self._clock() - begin_s
 
     def _try(self, message: Message) -> str:
         for attempt in range(self._max_attempts - 1):

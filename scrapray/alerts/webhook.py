@@ -7,13 +7,16 @@ import asyncio
 import base64
 import binascii
 import hmac
+import socket
 import time
 from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
+from scrapray.alerts.deadline import beside
 from scrapray.alerts.messages import Message, as_json
 from scrapray.config import environment
 from scrapray.errors import AlertError
@@ -112,10 +115,27 @@ async def _status(method: str, url: str, body: bytes | None, headers: dict[str, 
     """One request, its answer's body left unread. The time limit holds for the whole, however slowly it trickles."""
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     async with (
-        aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
+        aiohttp.TCPConnector(resolver=_Names()) as connector,
+        aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True) as session,
         session.request(method, url, data=body, headers=headers, allow_redirects=False) as answer,
     ):
         return answer.status
+
+
+class _Names(AbstractResolver):
+    """Asks the system for addresses as aiohttp does, but beside: asyncio waits for its own threads however late."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = await asyncio.wrap_future(beside(lambda: socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)))
+        return [
+            ResolveResult(hostname=host, host=str(place[0]), port=int(place[1]), family=kind, proto=proto, flags=0)
+            for kind, _, proto, _, place in found
+        ]
+
+    async def close(self) -> None:
+        pass
 
 
 def _host(url: str) -> str:

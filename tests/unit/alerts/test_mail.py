@@ -1,6 +1,9 @@
 """E-mails to a real SMTP server of this machine."""
 
 import socket
+import threading
+import time
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -8,7 +11,7 @@ from scrapray.alerts.mail import Mail
 from scrapray.alerts.messages import new_messages
 from scrapray.errors import AlertError
 from scrapray.recipients import EmailConfig
-from tests.fixtures.receivers import PASSWORD, USER, MailReceiver, mail_server, stranger
+from tests.fixtures.receivers import PASSWORD, USER, MailReceiver, late, mail_server, stranger
 from tests.unit.alerts.nights import CREATED_UTC, load_row, run_row
 
 YARD, BOSS = "yard@example.com", "boss@example.com"
@@ -134,6 +137,42 @@ def test_a_server_that_never_says_a_word_is_given_up_in_time():
         error = refusal(way)
     assert "did not answer within 0.2 s" in str(error)
     assert error.is_temporary
+
+
+@contextmanager
+def endless(line):
+    """A port where somebody begins to say the same line again and again, until whoever asked goes away."""
+    over = threading.Event()
+
+    def drip(server):
+        caller, _ = server.accept()
+        with caller, suppress(OSError):
+            while not over.wait(0.02):
+                caller.sendall(line)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,))
+        thread.start()
+        yield server.getsockname()[1]
+        over.set()
+        thread.join()
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("line", [b"220-wait\r\n", b"2"])
+def test_a_server_that_never_comes_to_an_end_is_given_up_in_time(line):
+    with endless(line) as port:
+        error = refusal(Mail(config=mail(port).config, timeout_s=0.3))
+    assert "did not answer within 0.3 s" in str(error)
+    assert error.is_temporary
+
+
+def test_what_was_given_up_is_not_sent_behind_the_back_of_the_report(mail_receiver: MailReceiver, monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", late(socket.getaddrinfo, 0.4))
+    error = refusal(Mail(config=mail(mail_receiver.port).config, timeout_s=0.2))
+    assert "did not answer within 0.2 s" in str(error)
+    time.sleep(0.5)
+    assert mail_receiver.letters == []
 
 
 LOGIN = {"user_env": "MAIL_USER", "password_env": "MAIL_PASSWORD"}

@@ -2,6 +2,7 @@
 
 import base64
 import datetime as dt
+import itertools
 import json
 import socket
 from collections import Counter
@@ -34,7 +35,7 @@ def hook(web_receiver: WebReceiver, monkeypatch):
     return web_receiver
 
 
-def tell(lake, config=BY_WEBHOOK, nights=((NIGHT, SITE),), later=dt.timedelta(), storage=None):
+def tell(lake, config=BY_WEBHOOK, nights=((NIGHT, SITE),), later=dt.timedelta(), storage=None, **options):
     """One run; gives its report and the pauses that it made."""
     pauses = []
     report = send_alerts(
@@ -44,6 +45,7 @@ def tell(lake, config=BY_WEBHOOK, nights=((NIGHT, SITE),), later=dt.timedelta(),
         storage=storage or Storage(),
         now_utc=CREATED_UTC + later,
         pause=pauses.append,
+        **options,
     )
     return report, pauses
 
@@ -151,6 +153,18 @@ def test_a_server_that_never_answers_does_not_hold_up_the_audit(lake, monkeypatc
         report = audit(lake, TWO, AlertsConfig(webhook=WEBHOOK, timeout_s=0.1, max_attempts=2))
     assert "webhook: 2 not sent, the next run tries again (127.0.0.1 did not answer within 0.1 s" in str(report)
     assert "hidden" not in str(report)
+
+
+def test_a_server_that_is_slow_each_time_gets_no_more_than_its_time_in_one_run(lake, hook):
+    publish(lake, [load_row(f"L{number}") for number in range(9)])
+    told = [tell(lake, clock=itertools.count(0, 100).__next__)[0].outcomes for _ in range(4)]
+    left = "not sent, the next run tries again (the 300 s that a run gives this way are used up)"
+    assert told == [
+        {("webhook", "sent"): 4, ("webhook", left): 6},
+        {("webhook", "sent"): 4, ("webhook", left): 2},
+        {("webhook", "sent"): 2},
+        {},
+    ]
 
 
 def test_news_that_waited_while_the_verdict_changed_come_in_their_order(lake, hook):
