@@ -45,4 +45,4 @@ class Lines:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise AlertError(f"{self.path} cannot be written: {error.strerror}; give another path") from error
+            raise AlertError(f"{self.path} cannot be written: {error.strerror or error}; give another path") from error

@@ -93,6 +93,10 @@ class Mail:
         for name, value in zip(names, values, strict=True):
             if name and not value:
                 raise AlertError(f"the environment variable {name} is not set; the mail server wants it")
+            if not value.isascii():
+                raise AlertError(
+                    f"the environment variable {name} holds letters beyond ASCII, which no mail server takes"
+                )
         return values[0], values[1]
 
     @contextmanager

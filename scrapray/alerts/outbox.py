@@ -22,8 +22,8 @@ from scrapray.storage import Storage, join
 
 _HEAD = {"number": int} | dict.fromkeys(("id", "kind", "created_utc", "site", "date", "weights_sha256", "text"), str)
 """Fields by which messages are told apart and put in order, and what they hold."""
-_SAID = {"load": {"verdict"}, "night": {"num_loads", "loads"}}
-"""Fields by kind that are compared with what is to be told."""
+_SAID = {"load": {"verdict"}, "night": set[str]()}
+"""Fields by kind without which it is not known what was told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +33,14 @@ class Entry:
     Attributes:
         message: As it is sent.
         waiting_for: Ways that it has still to go.
+        order: Its place among those that were made at the same time.
         sent_utc: When it went each of the others.
         failed: Why it has not gone some way, when it was tried last.
     """
 
     message: Message
     waiting_for: tuple[str, ...]
+    order: int = 0
     sent_utc: Mapping[str, str] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
 
@@ -80,7 +82,7 @@ class Outbox:
         self.passed_over: list[str] = []
 
     def waiting(self) -> list[Entry]:
-        """Messages that have not gone every way, the oldest first.
+        """Messages that have not gone every way, the oldest first and those of one run in its order.
 
         Raises:
             ScraprayError: They cannot be read.
@@ -91,7 +93,7 @@ class Outbox:
                 self._storage.delete(uri)
             else:
                 entries.append(entry)
-        return sorted(entries, key=lambda entry: (entry.message["created_utc"], entry.message["number"]))
+        return sorted(entries, key=lambda entry: (entry.created_utc, entry.order))
 
     def told(self, date: dt.date, site: str) -> list[Message]:
         """Messages about a night that have gone every way.

@@ -127,12 +127,12 @@ def _new_entries(
     now_utc: dt.datetime,
 ) -> list[Entry]:
     """Messages about nights that were not told yet, all of them written down before the first is sent."""
-    entries = []
+    entries: list[Entry] = []
     for date, site in nights:
         loads, runs = (read_partition(lake_uri, name, date, site, storage).to_pylist() for name in ("loads", "runs"))
         told = [*outbox.told(date, site), *(entry.message for entry in waiting)]
         for message in new_messages(loads, runs[0], told, created_utc=now_utc):
-            entries.append(Entry(message=message, waiting_for=ways))
+            entries.append(Entry(message=message, waiting_for=ways, order=len(waiting) + len(entries)))
             outbox.keep(entries[-1])
     return entries
 

@@ -23,6 +23,7 @@ from scrapray.errors import AlertError
 
 SECRET_PREFIX = "whsec_"
 _LEAST_SECRET_BYTES = 24
+_PROXIES = "http_proxy or https_proxy"
 _HOW_TO_MAKE_ONE = 'make one with: echo "whsec_$(openssl rand -base64 32)"'
 
 
@@ -106,7 +107,11 @@ class Webhook:
         except aiohttp.ClientSSLError as error:
             raise AlertError(f"the TLS certificate of {host} is not accepted; correct it, or the address") from error
         except (aiohttp.InvalidURL, ValueError) as error:
-            raise AlertError(f"{self.url_env} holds an address that cannot be used; correct it") from error
+            what = f"the address in {self.url_env}, or of a proxy in {_PROXIES}, cannot be used; correct it"
+            raise AlertError(what) from error
+        except (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError) as error:
+            what = f"the proxy in {_PROXIES} lets nobody through to {host}; check it and the network"
+            raise AlertError(what, is_temporary=True) from error
         except (aiohttp.ClientError, OSError) as error:
             raise AlertError(f"{host} cannot be reached; check it and the network", is_temporary=True) from error
 

@@ -1,6 +1,7 @@
 """Messages as lines of a file."""
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -50,6 +51,12 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_a_file_without_end_is_not_read_to_its_end() -> None:
     with pytest.raises(AlertError, match="No space left on device"):
         Lines(path=Path("/dev/full")).send(MESSAGE)
+
+
+def test_a_pipe_is_no_file_to_add_lines_to(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(AlertError, match=r"cannot be written: .*not seekable"):
+        Lines(path=tmp_path / "pipe").send(MESSAGE)
 
 
 def test_a_full_disk_is_named(small_disk: Path) -> None:

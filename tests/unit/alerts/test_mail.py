@@ -212,6 +212,13 @@ def test_a_password_that_is_not_set_is_named(secure_receiver: MailReceiver, monk
     assert "environment variable MAIL_PASSWORD is not set" in str(error)
 
 
+def test_a_password_that_no_server_takes_is_named_and_not_shown(secure_receiver: MailReceiver, monkeypatch):
+    monkeypatch.setenv("MAIL_PASSWORD", "pässwort")
+    error = refusal(mail(secure_receiver.port, security="starttls", **LOGIN))
+    assert str(error) == "the environment variable MAIL_PASSWORD holds letters beyond ASCII, which no mail server takes"
+    assert not error.is_temporary
+
+
 def test_a_certificate_that_nobody_knows_is_refused(secure_receiver: MailReceiver, monkeypatch):
     monkeypatch.delenv("SSL_CERT_FILE")
     error = refusal(mail(secure_receiver.port, security="starttls"))

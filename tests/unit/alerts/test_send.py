@@ -176,6 +176,15 @@ def test_news_that_waited_while_the_verdict_changed_come_in_their_order(lake, ho
     assert texts(hook) == ["reject", f"{SITE} {NIGHT}", "accept, was reject", "changed"]
 
 
+def test_what_waited_comes_the_worst_load_first_and_the_night_last(lake, hook):
+    hook.statuses = [400]
+    names = [f"L{number}" for number in range(6)]
+    audit(lake, [load_row(name, contamination_frac=0.1 - 0.01 * place) for place, name in enumerate(names)])
+    hook.bodies.clear()
+    tell(lake)
+    assert [json.loads(body).get("load_id") for body in hook.bodies] == [*names, None]
+
+
 def test_after_two_weeks_a_message_is_given_up_and_the_report_says_so(lake, hook):
     hook.statuses = [500]
     audit(lake, TWO)
@@ -332,40 +341,37 @@ def test_what_cannot_be_noted_is_not_sent_and_the_report_says_why(lake, hook):
     assert tell(lake)[0].outcomes == {("webhook", "sent"): 2}
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"[]", b"{}", b'{"message": {}, "waiting_for": []}', b'{"message": {}, "waiting_for": [[]]}'],
-)
-@pytest.mark.parametrize("folder", ["waiting", f"date={NIGHT}/site={SITE}"])
-def test_a_record_that_is_none_is_named_and_keeps_nobody_from_knowing(folder, content, lake, hook):
-    Storage().write_bytes(f"{lake}/_alerts/{folder}/x.json", content)
+def test_records_that_are_none_are_named_and_keep_nobody_from_knowing(lake, hook):
+    contents = [b"", b"[]", b"{}", b'{"message": {}, "waiting_for": []}', b'{"message": {}, "waiting_for": [[]]}']
+    for folder in ("waiting", f"date={NIGHT}/site={SITE}"):
+        for number, content in enumerate(contents):
+            Storage().write_bytes(f"{lake}/_alerts/{folder}/{number}.json", content)
     report = audit(lake, TWO)
     assert report.outcomes == {("webhook", "sent"): 2}
-    assert f"passed over: {lake}/_alerts/{folder}/x.json is no record of an alert; delete it" in str(report)
+    assert f"passed over: {lake}/_alerts/waiting/0.json is no record of an alert; delete it (10 such" in str(report)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"date": "20 Nov"},
-        {"created_utc": "2026-11-21T03:12:44"},
-        {"number": "1"},
-        {"site": None},
-        {"kind": "truck"},
-        {"weights_sha256": []},
-    ],
-)
-def test_a_record_with_a_broken_field_is_passed_over_and_told_anew_by_its_night(change, lake, hook):
+def test_records_with_a_broken_field_are_passed_over_and_told_anew_by_their_night(lake, hook):
     hook.statuses = [500]
     audit(lake, TWO)
     for uri in Storage().list_names(f"{lake}/_alerts/waiting"):
         record = json.loads(Storage().read_bytes(uri))
-        Storage().write_bytes(uri, json.dumps(record | {"message": record["message"] | change}).encode())
+        for change in [
+            {"date": "20 Nov"},
+            {"created_utc": "2026-11-21T03:12:44"},
+            {"number": "1"},
+            {"site": None},
+            {"kind": "truck"},
+            {"weights_sha256": []},
+        ]:
+            broken = json.dumps(record | {"message": record["message"] | change}).encode()
+            Storage().write_bytes(f"{lake}/_alerts/waiting/{next(iter(change))}.json", broken)
+        Storage().write_bytes(uri, broken)
     hook.statuses = [200]
     report, _ = tell(lake)
     assert report.outcomes == {("webhook", "sent"): 2}
-    assert "(2 such files)" in str(report)
-    assert str(tell(lake)[0]) == "nothing new to tell"
+    assert "(8 such files)" in str(report)
+    assert "(6 such files)" in str(tell(lake)[0])
 
 
 def test_what_a_file_manager_leaves_among_the_records_is_none_of_ours(lake, hook):

@@ -151,6 +151,19 @@ def test_an_address_that_is_none_is_named_by_its_variable(url, monkeypatch):
     assert "HOOK_URL holds no address such as" in str(refusal())
 
 
+@pytest.mark.parametrize(
+    ("proxy", "words"),
+    [
+        ("http://127.0.0.1:9", "the proxy in http_proxy or https_proxy lets nobody through to alerts.example"),
+        ("127.0.0.1:9", "or of a proxy in http_proxy or https_proxy, cannot be used"),
+    ],
+)
+def test_a_proxy_that_is_at_fault_is_named(proxy, words, monkeypatch):
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setenv("HOOK_URL", "http://alerts.example/T0K3N?key=hidden")
+    assert words in str(refusal())
+
+
 @pytest.mark.parametrize("name", ["HOOK_URL", "HOOK_SECRET"])
 def test_a_variable_that_is_not_set_is_named(name, monkeypatch):
     monkeypatch.delenv(name)
