@@ -12,7 +12,10 @@ from pydantic import ConfigDict
 from scrapray.settings import STRICT, require
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_ADDRESS = re.compile(r"[!-~]+@[A-Za-z0-9.-]+")
+_WORD = r"[A-Za-z0-9!#$%&'*+/=^_`{|}~-]+"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_ADDRESS = re.compile(rf"{_WORD}(?:\.{_WORD})*@{_LABEL}(?:\.{_LABEL})*")
+"""What RFC 5322 allows without quotes, less the question mark, with which a header would begin an encoded word."""
 _HOST = re.compile(r"[A-Za-z0-9.-]+|[0-9A-Fa-f:]+")
 _LAST_PORT = 65535
 
@@ -91,8 +94,12 @@ class AlertsConfig:
 
     def __post_init__(self) -> None:
         require(
-            self.file is None or (bool(self.file.strip()) and "://" not in self.file),
+            self.file is None or (bool(self.file.strip()) and "://" not in self.file and "\0" not in self.file),
             f"file is {self.file!r}, must be a path on this machine: lines cannot be added to an object in a store",
+        )
+        require(
+            self.file is None or not self.file.startswith("~"),
+            f"file is {self.file!r}, must be written out: ~ stands for a home in a shell only",
         )
         require(1 <= self.max_attempts <= 10, f"max_attempts is {self.max_attempts}, must be 1 to 10")
         require(0 < self.timeout_s <= 600, f"timeout_s is {self.timeout_s}, must be above 0 and at most 600")

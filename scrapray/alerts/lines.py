@@ -40,9 +40,9 @@ class Lines:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab+") as file:
                 file.seek(max(file.tell() - 1, 0))
-                is_torn = file.read() not in (b"", b"\n")
+                is_torn = file.read(1) not in (b"", b"\n")
                 file.write(b"\n" * (is_torn and bool(line)) + line)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise AlertError(f"{self.path} cannot be written: {error.strerror}; give another path") from error
+            raise AlertError(f"{self.path} cannot be written: {error.strerror or error}; give another path") from error

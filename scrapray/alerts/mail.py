@@ -3,17 +3,22 @@
 import datetime as dt
 import smtplib
 import ssl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from email.errors import MessageError
 from email.message import EmailMessage
 from email.policy import SMTP
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
+from scrapray.alerts.deadline import beside
 from scrapray.alerts.messages import Message, letter_of
 from scrapray.config import environment
 from scrapray.errors import AlertError
 from scrapray.recipients import EmailConfig
+
+T = TypeVar("T")
 
 _LONGEST_ANSWER = 120
 _ONE_LINE = SMTP.clone(max_line_length=998)
@@ -22,7 +27,7 @@ _ONE_LINE = SMTP.clone(max_line_length=998)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mail:
-    """The server, who sends and who gets it, and how long each step may take."""
+    """The server, who sends and who gets it, and how long all that is said for one message may take."""
 
     config: EmailConfig
     timeout_s: float
@@ -35,9 +40,8 @@ class Mail:
         Raises:
             AlertError: The server did not take it for any recipient.
         """
-        letter = envelope_of(message, self.config.sender, self.config.recipients)
-        with self._explained(), self._connection() as server:
-            refused = server.send_message(letter)
+        letter = _written(message, self.config.sender, self.config.recipients)
+        refused = self._talk(lambda server: server.sendmail(self.config.sender, self.config.recipients, letter))
         return f"not for {', '.join(sorted(refused))}, whom {self.config.host} refuses" if refused else ""
 
     def check(self) -> str:
@@ -46,8 +50,21 @@ class Mail:
         Raises:
             AlertError: It could not.
         """
-        with self._explained(), self._connection():
-            return f"{self.config.host} takes mail"
+        self._talk(lambda server: None)
+        return f"{self.config.host} takes mail"
+
+    def _talk(self, say: Callable[[smtplib.SMTP], T]) -> T:
+        """Connect and say something, all within the time limit: what smtplib limits is the wait for the next bytes."""
+        deadline = time.monotonic() + self.timeout_s
+
+        def conversation() -> T:
+            with self._connection() as server:
+                if time.monotonic() > deadline:  # counted as not sent by now, so it must not go
+                    raise TimeoutError
+                return say(server)
+
+        with self._explained():
+            return beside(conversation).result(self.timeout_s)
 
     @contextmanager
     def _connection(self) -> Iterator[smtplib.SMTP]:
@@ -76,6 +93,10 @@ class Mail:
         for name, value in zip(names, values, strict=True):
             if name and not value:
                 raise AlertError(f"the environment variable {name} is not set; the mail server wants it")
+            if not value.isascii():
+                raise AlertError(
+                    f"the environment variable {name} holds letters beyond ASCII, which no mail server takes"
+                )
         return values[0], values[1]
 
     @contextmanager
@@ -108,10 +129,19 @@ def _refusal(host: str, code: int, answer: bytes | str) -> AlertError:
     )
 
 
+def _written(message: Message, sender: str, recipients: tuple[str, ...]) -> bytes:
+    """The letter as it goes over the wire. Made before there is a connection, so that no server is blamed for it."""
+    try:
+        return envelope_of(message, sender, recipients).as_bytes()
+    except (MessageError, ValueError, LookupError, TypeError, AttributeError) as error:  # all that its library raises
+        raise AlertError(f"no letter can be made of message {message['id']}; look at its record in the lake") from error
+
+
 def envelope_of(message: Message, sender: str, recipients: tuple[str, ...]) -> EmailMessage:
     """The e-mail, in ASCII on the wire; the same ``Message-ID`` whenever it is sent again."""
     letter = EmailMessage(policy=SMTP)
-    letter["Subject"] = f"scrapray: {message['text']}"
+    # Else a truck named =?utf-8?q?=0ABcc:...?= is decoded as RFC 2047 has it, line ends and all.
+    letter["Subject"] = f"scrapray: {message['text']}".replace("=?", "= ?")
     letter["From"] = sender
     letter["To"] = ", ".join(recipients)
     letter["Date"] = dt.datetime.fromisoformat(message["created_utc"])

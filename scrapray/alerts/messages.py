@@ -56,11 +56,10 @@ def _about(message: Message) -> tuple[Any, ...]:
 
 
 def _says(message: Message) -> list[Any]:
-    """What makes a message another one when it changes: verdicts, and nothing of the numbers behind them."""
+    """What makes a message another one when it changes: loads and verdicts, and nothing of the numbers behind them."""
     if message["kind"] == "load":
         return [message["verdict"]]
-    loads = [[load["truck_id"], load["load_id"], load["verdict"]] for load in message["loads"]]
-    return [message["num_loads"], *sorted(loads, key=str)]
+    return [message.get("loads_sha256")]
 
 
 def _is_news(draft: Message, before: Message | None) -> bool:
@@ -113,9 +112,16 @@ def _of_night(loads: Sequence[Message], run: Row) -> Message:
         **_origin(run),
         **{name: run[name] for name in ("num_frames", "num_used", "num_rejected")},
         "num_loads": len(loads),
+        "loads_sha256": _hash_of(loads),
         "num_by_verdict": {verdict: verdicts[verdict] for verdict in SEVERITY_OF_VERDICT},
         "loads": [{name: load[name] for name in _OF_A_LOAD} for load in loads if load["verdict"] != "accept"],
     }
+
+
+def _hash_of(loads: Sequence[Message]) -> str:
+    """Another one when any load has another verdict, has come or is gone, accepted ones too, which no list names."""
+    verdicts = sorted(json.dumps([load["truck_id"], load["load_id"], load["verdict"]]) for load in loads)
+    return hashlib.sha256("\n".join(verdicts).encode()).hexdigest()
 
 
 def _origin(run: Row) -> Message:

@@ -23,6 +23,10 @@ IN_FLIGHT = dt.timedelta(minutes=15)
 """So long an audit of other nights leaves a message alone that nobody has tried to send yet: its own run is at it."""
 
 
+TIME_OF_A_WAY_S = 300.0
+"""So long a run sends by one way, however much there is to tell: a slow server must not hold up the night."""
+
+
 class Way(Protocol):
     """One way by which messages go."""
 
@@ -42,13 +46,18 @@ class AlertReport:
     Attributes:
         outcomes: How many, by way and outcome.
         fault: Why the lake could not be asked or told what was sent; empty where it could.
+        passed_over: Files among the records of alerts that are none, each with what to do.
     """
 
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     fault: str = ""
+    passed_over: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         words = [f"{way}: {count} {outcome}" for (way, outcome), count in self.outcomes.items()]
+        if self.passed_over:
+            more = f" ({len(self.passed_over)} such files)" * (len(self.passed_over) > 1)
+            words.append(f"passed over: {self.passed_over[0]}{more}")
         if self.fault:
             words.append(f"stopped, give the same command again: {self.fault}")
         return "; ".join(words) or "nothing new to tell"
@@ -75,6 +84,7 @@ def send_alerts(
     storage: Storage,
     now_utc: dt.datetime | None = None,
     pause: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AlertReport | None:
     """Tell of the nights that an audit has published, and of what an earlier run could not tell.
 
@@ -87,23 +97,24 @@ def send_alerts(
         storage: The door to the lake.
         now_utc: The time of this run.
         pause: Waits so many seconds between two tries.
+        clock: Seconds since some moment.
 
     Returns:
         What became of each message; None where nobody is to be told.
     """
-    ways = {way.name: _Patient(way, config.max_attempts, pause) for way in ways_of(config)}
+    ways = {way.name: _Patient(way, config.max_attempts, pause, clock) for way in ways_of(config)}
     if not ways:
         return None
     now_utc = now_utc or dt.datetime.now(dt.UTC)
-    outbox, outcomes = Outbox(lake_uri, storage), Counter[tuple[str, str]]()
+    outbox, outcomes, fault = Outbox(lake_uri, storage), Counter[tuple[str, str]](), ""
     try:
         waiting = outbox.waiting()
         new = _new_entries(lake_uri, nights, waiting, tuple(ways), outbox, storage, now_utc)
         for entry in [entry for entry in waiting if _is_ours(entry, nights, now_utc)] + new:
             outcomes += _deliver(entry, ways, outbox, now_utc)
     except ScraprayError as error:
-        return AlertReport(outcomes, str(error))
-    return AlertReport(outcomes)
+        fault = str(error)
+    return AlertReport(outcomes, fault, tuple(outbox.passed_over))
 
 
 def _new_entries(
@@ -116,20 +127,19 @@ def _new_entries(
     now_utc: dt.datetime,
 ) -> list[Entry]:
     """Messages about nights that were not told yet, all of them written down before the first is sent."""
-    entries = []
+    entries: list[Entry] = []
     for date, site in nights:
         loads, runs = (read_partition(lake_uri, name, date, site, storage).to_pylist() for name in ("loads", "runs"))
         told = [*outbox.told(date, site), *(entry.message for entry in waiting)]
         for message in new_messages(loads, runs[0], told, created_utc=now_utc):
-            entries.append(Entry(message=message, waiting_for=ways))
+            entries.append(Entry(message=message, waiting_for=ways, order=len(waiting) + len(entries)))
             outbox.keep(entries[-1])
     return entries
 
 
 def _is_ours(entry: Entry, nights: Sequence[tuple[dt.date, str]], now_utc: dt.datetime) -> bool:
     """Whether this run sends a message that was written down by another."""
-    night = (dt.date.fromisoformat(entry.message["date"]), entry.message["site"])
-    return night in nights or bool(entry.failed) or now_utc - entry.created_utc > IN_FLIGHT
+    return entry.night in nights or bool(entry.failed) or now_utc - entry.created_utc > IN_FLIGHT
 
 
 def _deliver(
@@ -161,25 +171,32 @@ def _attempt(entry: Entry, way: "_Patient", now_utc: dt.datetime) -> tuple[Entry
 class _Patient:
     """A way that is tried again where that may help, and no more in this run once all tries for a message are used up.
 
-    So a server that is down costs one message's tries, and not those of all.
+    So a server that is down costs one message's tries, and not those of all; a slow one costs ``TIME_OF_A_WAY_S``.
     """
 
-    def __init__(self, way: Way, max_attempts: int, pause: Callable[[float], None]) -> None:
+    def __init__(self, way: Way, max_attempts: int, pause: Callable[[float], None], clock: Callable[[], float]) -> None:
         self.name = way.name
         self._way = way
         self._max_attempts = max_attempts
         self._pause = pause
+        self._clock = clock
+        self._spent_s = 0.0
         self._given_up: AlertError | None = None
 
     def send(self, message: Message) -> str:
         if self._given_up:
             raise self._given_up
+        if self._spent_s > TIME_OF_A_WAY_S:
+            raise AlertError(f"the {TIME_OF_A_WAY_S:.0f} s that a run gives this way are used up")
+        begin_s = self._clock()
         try:
             return self._try(message)
         except AlertError as error:
             if error.is_temporary:
                 self._given_up = error
             raise
+        finally:
+            self._spent_s += self._clock() - begin_s
 
     def _try(self, message: Message) -> str:
         for attempt in range(self._max_attempts - 1):

@@ -7,19 +7,23 @@ import asyncio
 import base64
 import binascii
 import hmac
+import socket
 import time
 from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
+from scrapray.alerts.deadline import beside
 from scrapray.alerts.messages import Message, as_json
 from scrapray.config import environment
 from scrapray.errors import AlertError
 
 SECRET_PREFIX = "whsec_"
 _LEAST_SECRET_BYTES = 24
+_PROXIES = "http_proxy or https_proxy"
 _HOW_TO_MAKE_ONE = 'make one with: echo "whsec_$(openssl rand -base64 32)"'
 
 
@@ -103,7 +107,11 @@ class Webhook:
         except aiohttp.ClientSSLError as error:
             raise AlertError(f"the TLS certificate of {host} is not accepted; correct it, or the address") from error
         except (aiohttp.InvalidURL, ValueError) as error:
-            raise AlertError(f"{self.url_env} holds an address that cannot be used; correct it") from error
+            what = f"the address in {self.url_env}, or of a proxy in {_PROXIES}, cannot be used; correct it"
+            raise AlertError(what) from error
+        except (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError) as error:
+            what = f"the proxy in {_PROXIES} lets nobody through to {host}; check it and the network"
+            raise AlertError(what, is_temporary=True) from error
         except (aiohttp.ClientError, OSError) as error:
             raise AlertError(f"{host} cannot be reached; check it and the network", is_temporary=True) from error
 
@@ -112,10 +120,27 @@ async def _status(method: str, url: str, body: bytes | None, headers: dict[str, 
     """One request, its answer's body left unread. The time limit holds for the whole, however slowly it trickles."""
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     async with (
-        aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
+        aiohttp.TCPConnector(resolver=_Names()) as connector,
+        aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True) as session,
         session.request(method, url, data=body, headers=headers, allow_redirects=False) as answer,
     ):
         return answer.status
+
+
+class _Names(AbstractResolver):
+    """Asks the system for addresses as aiohttp does, but beside: asyncio waits for its own threads however late."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = await asyncio.wrap_future(beside(lambda: socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)))
+        return [
+            ResolveResult(hostname=host, host=str(place[0]), port=int(place[1]), family=kind, proto=proto, flags=0)
+            for kind, _, proto, _, place in found
+        ]
+
+    async def close(self) -> None:
+        pass
 
 
 def _host(url: str) -> str:

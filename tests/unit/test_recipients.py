@@ -35,6 +35,8 @@ def test_all_ways_are_read(tmp_path):
     [
         ('[alerts]\nfile = "s3://yard/alerts.jsonl"', "must be a path on this machine"),
         ('[alerts]\nfile = " "', "must be a path on this machine"),
+        ('[alerts]\nfile = "~/alerts.jsonl"', "must be written out"),
+        ('[alerts]\nfile = "a\\u0000b"', "must be a path on this machine"),
         ("[alerts]\nmax_attempts = 0", "max_attempts is 0, must be 1 to 10"),
         ("[alerts]\ntimeout_s = 0", "timeout_s is 0.0, must be above 0"),
         ("[alerts]\ntimeout_s = nan", "timeout_s is nan, must be above 0"),
@@ -52,6 +54,33 @@ def test_all_ways_are_read(tmp_path):
 )
 def test_what_cannot_work_is_refused_with_what_would(text, words, tmp_path):
     assert words in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "a,c@x.com",
+        "a@b@c",
+        "[@x",
+        "(@x",
+        "<a@x",
+        "a;b@x",
+        "a:b@x",
+        '"a"@x',
+        "a@.",
+        "a@-",
+        "a@x..y",
+        ".a@x",
+        "=?utf-8?q?a?=@x",
+    ],
+)
+def test_an_address_that_mail_reads_as_another_is_refused(address, tmp_path):
+    assert "is no address such as" in refusal(tmp_path, EMAIL.replace('"b@example.com"', repr(address)))
+
+
+@pytest.mark.parametrize("address", ["o'neil+scrap@x.example", "a.b=c@mail-1.x.example", "root@localhost"])
+def test_an_unusual_address_is_taken(address, tmp_path):
+    assert read(tmp_path, EMAIL.replace("b@example.com", address)).email.recipients == (address,)
 
 
 @pytest.mark.parametrize("secret", ["hush-hush-hush", "https://hooks.example.com/hush", "whsec_aHVzaA=="])

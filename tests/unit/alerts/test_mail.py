@@ -1,6 +1,9 @@
 """E-mails to a real SMTP server of this machine."""
 
 import socket
+import threading
+import time
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -8,7 +11,7 @@ from scrapray.alerts.mail import Mail
 from scrapray.alerts.messages import new_messages
 from scrapray.errors import AlertError
 from scrapray.recipients import EmailConfig
-from tests.fixtures.receivers import PASSWORD, USER, MailReceiver, mail_server, stranger
+from tests.fixtures.receivers import PASSWORD, USER, MailReceiver, late, mail_server, stranger
 from tests.unit.alerts.nights import CREATED_UTC, load_row, run_row
 
 YARD, BOSS = "yard@example.com", "boss@example.com"
@@ -57,6 +60,25 @@ def test_a_truck_id_cannot_add_a_header_or_a_line(end, mail_receiver: MailReceiv
     assert mail_receiver.envelopes[0][1] == [YARD, BOSS]
     assert "truck 7 Bcc: thief@example.com Verdict accept ., load" in letter["Subject"]
     assert not [line for line in letter.get_content().splitlines() if line.startswith(("Bcc", "Verdict accept"))]
+
+
+@pytest.mark.parametrize("load_id", ["L1", "Lé"])
+@pytest.mark.parametrize(
+    "word", ["q?7=0ABcc:_t@x.y", "q?7=0D=0A=0Aaccept:_all_clean", "q?=ff", "b?N0EKQmNjOiB0QHgueQ=="]
+)
+def test_a_truck_id_that_mail_would_decode_stays_as_it_is(word, load_id, mail_receiver: MailReceiver):
+    mail(mail_receiver.port).send(message(truck_id=f"=?utf-8?{word}?=", load_id=load_id))
+    (letter,) = mail_receiver.letters
+    shown = f"=?utf-8?{word}?=".replace("=?", "= ?")
+    assert f"truck {shown}, load {load_id}," in " ".join(letter["Subject"].split())
+    assert letter["Bcc"] is None
+    assert letter.get_content().startswith("reject: truck =?utf-8?")
+
+
+def test_a_message_of_which_no_letter_can_be_made_is_no_fault_of_the_server(mail_receiver: MailReceiver):
+    error = refusal(mail(mail_receiver.port), message() | {"run_id": "\udcff"})
+    assert "no letter can be made of message" in str(error)
+    assert not error.is_temporary
 
 
 def test_a_word_without_end_is_cut(mail_receiver: MailReceiver):
@@ -117,6 +139,42 @@ def test_a_server_that_never_says_a_word_is_given_up_in_time():
     assert error.is_temporary
 
 
+@contextmanager
+def endless(line):
+    """A port where somebody begins to say the same line again and again, until whoever asked goes away."""
+    over = threading.Event()
+
+    def drip(server):
+        caller, _ = server.accept()
+        with caller, suppress(OSError):
+            while not over.wait(0.02):
+                caller.sendall(line)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,))
+        thread.start()
+        yield server.getsockname()[1]
+        over.set()
+        thread.join()
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("line", [b"220-wait\r\n", b"2"])
+def test_a_server_that_never_comes_to_an_end_is_given_up_in_time(line):
+    with endless(line) as port:
+        error = refusal(Mail(config=mail(port).config, timeout_s=0.3))
+    assert "did not answer within 0.3 s" in str(error)
+    assert error.is_temporary
+
+
+def test_what_was_given_up_is_not_sent_behind_the_back_of_the_report(mail_receiver: MailReceiver, monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", late(socket.getaddrinfo, 0.4))
+    error = refusal(Mail(config=mail(mail_receiver.port).config, timeout_s=0.2))
+    assert "did not answer within 0.2 s" in str(error)
+    time.sleep(0.5)
+    assert mail_receiver.letters == []
+
+
 LOGIN = {"user_env": "MAIL_USER", "password_env": "MAIL_PASSWORD"}
 
 
@@ -152,6 +210,13 @@ def test_a_password_that_is_not_set_is_named(secure_receiver: MailReceiver, monk
     monkeypatch.delenv("MAIL_PASSWORD")
     error = refusal(mail(secure_receiver.port, security="starttls", **LOGIN))
     assert "environment variable MAIL_PASSWORD is not set" in str(error)
+
+
+def test_a_password_that_no_server_takes_is_named_and_not_shown(secure_receiver: MailReceiver, monkeypatch):
+    monkeypatch.setenv("MAIL_PASSWORD", "pässwort")
+    error = refusal(mail(secure_receiver.port, security="starttls", **LOGIN))
+    assert str(error) == "the environment variable MAIL_PASSWORD holds letters beyond ASCII, which no mail server takes"
+    assert not error.is_temporary
 
 
 def test_a_certificate_that_nobody_knows_is_refused(secure_receiver: MailReceiver, monkeypatch):

@@ -120,6 +120,12 @@ def test_a_late_load_is_told_of_and_those_before_are_not_repeated():
     assert kinds(told_of([*NIGHT_OF_TWO, load_row("L004")], first)) == [("load", "L004"), ("night", None)]
 
 
+def test_the_summary_comes_again_when_one_accepted_load_is_another():
+    first = told_of(NIGHT_OF_TWO)
+    (night,) = told_of([clean("L777", truck_id="0125"), load_row()], first)
+    assert night["text"] == "changed: north-yard 2026-11-20: 1 reject, 0 review, 1 accept"
+
+
 def test_loads_of_the_same_name_from_two_trucks_are_two():
     messages = told_of([load_row(), load_row(truck_id="0420"), load_row(truck_id=None)])
     assert kinds(messages) == [("load", "L003")] * 3 + [("night", None)]

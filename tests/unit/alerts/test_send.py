@@ -2,6 +2,7 @@
 
 import base64
 import datetime as dt
+import itertools
 import json
 import socket
 from collections import Counter
@@ -34,7 +35,7 @@ def hook(web_receiver: WebReceiver, monkeypatch):
     return web_receiver
 
 
-def tell(lake, config=BY_WEBHOOK, nights=((NIGHT, SITE),), later=dt.timedelta(), storage=None):
+def tell(lake, config=BY_WEBHOOK, nights=((NIGHT, SITE),), later=dt.timedelta(), storage=None, **options):
     """One run; gives its report and the pauses that it made."""
     pauses = []
     report = send_alerts(
@@ -44,6 +45,7 @@ def tell(lake, config=BY_WEBHOOK, nights=((NIGHT, SITE),), later=dt.timedelta(),
         storage=storage or Storage(),
         now_utc=CREATED_UTC + later,
         pause=pauses.append,
+        **options,
     )
     return report, pauses
 
@@ -153,6 +155,18 @@ def test_a_server_that_never_answers_does_not_hold_up_the_audit(lake, monkeypatc
     assert "hidden" not in str(report)
 
 
+def test_a_server_that_is_slow_each_time_gets_no_more_than_its_time_in_one_run(lake, hook):
+    publish(lake, [load_row(f"L{number}") for number in range(9)])
+    told = [tell(lake, clock=itertools.count(0, 100).__next__)[0].outcomes for _ in range(4)]
+    left = "not sent, the next run tries again (the 300 s that a run gives this way are used up)"
+    assert told == [
+        {("webhook", "sent"): 4, ("webhook", left): 6},
+        {("webhook", "sent"): 4, ("webhook", left): 2},
+        {("webhook", "sent"): 2},
+        {},
+    ]
+
+
 def test_news_that_waited_while_the_verdict_changed_come_in_their_order(lake, hook):
     hook.statuses = [500]
     audit(lake, TWO)
@@ -160,6 +174,15 @@ def test_news_that_waited_while_the_verdict_changed_come_in_their_order(lake, ho
     hook.statuses = [200]
     audit(lake, [clean("L001"), clean("L003")])
     assert texts(hook) == ["reject", f"{SITE} {NIGHT}", "accept, was reject", "changed"]
+
+
+def test_what_waited_comes_the_worst_load_first_and_the_night_last(lake, hook):
+    hook.statuses = [400]
+    names = [f"L{number}" for number in range(6)]
+    audit(lake, [load_row(name, contamination_frac=0.1 - 0.01 * place) for place, name in enumerate(names)])
+    hook.bodies.clear()
+    tell(lake)
+    assert [json.loads(body).get("load_id") for body in hook.bodies] == [*names, None]
 
 
 def test_after_two_weeks_a_message_is_given_up_and_the_report_says_so(lake, hook):
@@ -281,6 +304,27 @@ def test_what_another_run_is_just_sending_is_left_to_it(lake, hook):
     assert tell(lake, nights=[], later=dt.timedelta(minutes=15, seconds=1))[0].outcomes == {("webhook", "sent"): 2}
 
 
+class Cleared(Storage):
+    """A lake in which another run clears away what waits, just after this one has listed it."""
+
+    def list_names(self, uri):
+        names = super().list_names(uri)
+        for name in names:
+            if "/waiting/" in name:
+                self.delete(name)
+        return names
+
+
+def test_what_another_run_has_just_cleared_away_stops_nothing(lake, hook):
+    hook.statuses = [500]
+    audit(lake, TWO)
+    hook.statuses = [200]
+    other = NIGHT + dt.timedelta(days=1)
+    publish(lake, TWO, date=other)
+    report, _ = tell(lake, nights=[(other, SITE)], storage=Cleared())
+    assert str(report) == "webhook: 2 sent"
+
+
 class Unwritable(Storage):
     """A lake in which alerts cannot be noted."""
 
@@ -297,14 +341,42 @@ def test_what_cannot_be_noted_is_not_sent_and_the_report_says_why(lake, hook):
     assert tell(lake)[0].outcomes == {("webhook", "sent"): 2}
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"[]", b"{}", b'{"message": {}, "waiting_for": []}', b'{"message": {}, "waiting_for": [], "more": 1}'],
-)
-def test_a_record_that_is_none_is_named(content, lake, hook):
-    publish(lake, TWO)
-    Storage().write_bytes(f"{lake}/_alerts/waiting/x.json", content)
-    assert "waiting/x.json is no record of an alert; delete it" in tell(lake)[0].fault
+def test_records_that_are_none_are_named_and_keep_nobody_from_knowing(lake, hook):
+    contents = [b"", b"[]", b"{}", b'{"message": {}, "waiting_for": []}', b'{"message": {}, "waiting_for": [[]]}']
+    for folder in ("waiting", f"date={NIGHT}/site={SITE}"):
+        for number, content in enumerate(contents):
+            Storage().write_bytes(f"{lake}/_alerts/{folder}/{number}.json", content)
+    report = audit(lake, TWO)
+    assert report.outcomes == {("webhook", "sent"): 2}
+    assert f"passed over: {lake}/_alerts/waiting/0.json is no record of an alert; delete it (10 such" in str(report)
+
+
+def test_records_with_a_broken_field_are_passed_over_and_told_anew_by_their_night(lake, hook):
+    hook.statuses = [500]
+    audit(lake, TWO)
+    for uri in Storage().list_names(f"{lake}/_alerts/waiting"):
+        record = json.loads(Storage().read_bytes(uri))
+        for change in [
+            {"date": "20 Nov"},
+            {"created_utc": "2026-11-21T03:12:44"},
+            {"number": "1"},
+            {"site": None},
+            {"kind": "truck"},
+            {"weights_sha256": []},
+        ]:
+            broken = json.dumps(record | {"message": record["message"] | change}).encode()
+            Storage().write_bytes(f"{lake}/_alerts/waiting/{next(iter(change))}.json", broken)
+        Storage().write_bytes(uri, broken)
+    hook.statuses = [200]
+    report, _ = tell(lake)
+    assert report.outcomes == {("webhook", "sent"): 2}
+    assert "(8 such files)" in str(report)
+    assert "(6 such files)" in str(tell(lake)[0])
+
+
+def test_what_a_file_manager_leaves_among_the_records_is_none_of_ours(lake, hook):
+    Storage().write_bytes(f"{lake}/_alerts/waiting/.DS_Store", b"\0\1")
+    assert str(audit(lake, TWO)) == "webhook: 2 sent"
 
 
 def test_a_variable_that_is_not_set_fails_no_audit(lake, hook, monkeypatch):

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from scrapray.alerts.messages import as_json, new_messages
 from scrapray.alerts.webhook import Webhook
 from scrapray.errors import AlertError
-from tests.fixtures.receivers import WebReceiver, stranger
+from tests.fixtures.receivers import WebReceiver, late, stranger
 from tests.unit.alerts.nights import CREATED_UTC, load_row, run_row
 
 SECRET = f"whsec_{base64.b64encode(bytes(range(32))).decode()}"
@@ -102,6 +103,22 @@ def test_a_server_that_never_answers_is_given_up_in_time(monkeypatch):
     assert error.is_temporary
 
 
+def test_a_name_server_that_never_answers_is_given_up_in_time(monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", late(socket.getaddrinfo, 3.0))
+    monkeypatch.setenv("HOOK_URL", "http://localhost:9/T0K3N?key=hidden")
+    begin = time.monotonic()
+    error = refusal(Webhook(url_env="HOOK_URL", secret_env="HOOK_SECRET", timeout_s=0.2))
+    assert time.monotonic() - begin < 2
+    assert "localhost did not answer within 0.2 s" in str(error)
+    assert error.is_temporary
+
+
+def test_a_server_is_found_by_its_name(web_receiver: WebReceiver, monkeypatch):
+    monkeypatch.setenv("no_proxy", "localhost")
+    monkeypatch.setenv("HOOK_URL", web_receiver.url.replace("127.0.0.1", "localhost"))
+    assert WAY.send(message()) == ""
+
+
 def test_a_server_that_is_not_there_may_come_back(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -132,6 +149,19 @@ def test_a_server_without_tls_at_an_https_address_is_named(web_receiver: WebRece
 def test_an_address_that_is_none_is_named_by_its_variable(url, monkeypatch):
     monkeypatch.setenv("HOOK_URL", url)
     assert "HOOK_URL holds no address such as" in str(refusal())
+
+
+@pytest.mark.parametrize(
+    ("proxy", "words"),
+    [
+        ("http://127.0.0.1:9", "the proxy in http_proxy or https_proxy lets nobody through to alerts.example"),
+        ("127.0.0.1:9", "or of a proxy in http_proxy or https_proxy, cannot be used"),
+    ],
+)
+def test_a_proxy_that_is_at_fault_is_named(proxy, words, monkeypatch):
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setenv("HOOK_URL", "http://alerts.example/T0K3N?key=hidden")
+    assert words in str(refusal())
 
 
 @pytest.mark.parametrize("name", ["HOOK_URL", "HOOK_SECRET"])
