@@ -94,7 +94,11 @@ def export_queue(
     rows, queue_id = _write_queue(lake_uri, asked, storage, now_utc)
     frames = [_to_label(row, marks[row["frame_id"]], is_blind) for row in rows]
     return Export(
-        data=coco_file(frames, _class_names(rows), f"scrapray review queue {queue_id}"),
+        data=coco_file(
+            frames,
+            _class_names(rows),
+            {"description": f"scrapray review queue {queue_id}", "queue_id": queue_id},
+        ),
         queue_id=queue_id,
         num_frames=len(frames),
         num_prelabels=sum(len(frame.marks) for frame in frames),
@@ -180,5 +184,5 @@ def reviewed_frames(lake_uri: str, storage: Storage) -> tuple[bytes, int, int]:
         marks = [Mark(class_name=row["class_name"], mask=row["mask"]) for row in rows if row["class_name"]]
         marked.append(_marked(uri, rows[0], marks, {"frame_id": rows[0]["frame_id"]}))
     names = sorted({mark.class_name for frame in marked for mark in frame.marks})
-    data = coco_file(marked, names, "frames reviewed by people, from scrapray", exact=True)
+    data = coco_file(marked, names, {"description": "frames reviewed by people, from scrapray"}, exact=True)
     return data, len(marked), sum(len(frame.marks) for frame in marked)
