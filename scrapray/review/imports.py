@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scrapray import schema
+from scrapray.config import sha256_of
 from scrapray.datasets.annotations import AnnotatedFrame, Annotations, Region, Skipped
 from scrapray.datasets.classes import ClassNames
 from scrapray.datasets.coco import parse_coco, read_coco
@@ -20,10 +21,11 @@ from scrapray.imagery.masks import mask_area, outline_mask
 from scrapray.lake import published_run, write_table
 from scrapray.review.asked import Queue, asked_queues, choose_queue, no_frame
 from scrapray.review.matching import CLEAN, Object, Outcome, compare
-from scrapray.review.nights import Night, read_run, reviews_uri
+from scrapray.review.nights import Night, imports_of, read_run, reviews_uri
 from scrapray.storage import Storage
 
 _ID_CHARACTERS = 16
+_OPTIONS_CHARACTERS = 4
 _SKIPPED_SHOWN = 10
 _ASKED = [name for name in schema.REVIEWS.names if name in schema.REVIEW_QUEUE.names]
 
@@ -33,7 +35,7 @@ class ImportSummary:
     """What an import brought.
 
     Attributes:
-        import_id: Hash of the file's content and the reviewer.
+        import_id: Of the file and its reviewer, how often both came, and what was said of them; see ``_name``.
         queue_id: The export that the file belongs to; empty where nothing was written.
         is_new: False where the same file of the same reviewer is in the lake already, and nothing was written.
         outcomes: Number of rows for each outcome.
@@ -97,9 +99,8 @@ def import_reviews(
     """
     if not reviewer.strip():
         raise ConfigurationError("the reviewer has no name; give one with --reviewer")
-    import_id = hashlib.sha256(data + b"|" + reviewer.strip().encode()).hexdigest()[:_ID_CHARACTERS]
-    uri = reviews_uri(lake_uri, import_id)
-    if storage.exists(uri):
+    import_id, is_new = _name(lake_uri, data, reviewer.strip(), [is_blind, queue_id], storage)
+    if not is_new:
         return ImportSummary(import_id=import_id, is_new=False)
     queues = asked_queues(lake_uri, storage)
     file = parse_coco(data, source)
@@ -108,6 +109,7 @@ def import_reviews(
     queue = choose_queue(queues, names, {queue_id} if queue_id else extras.queue_ids, source)
     severities = _severities(queues.values())
     labelled = _read(data, queue, list(severities), source)
+    blind = frozenset[str]().union(*queue.find(extras.blind).values())
     rows: list[dict[str, Any]] = []
     for frames in _by_run(labelled, queue).values():
         rows += _review_run(lake_uri, frames, extras, labelled.skipped, storage)
@@ -115,8 +117,8 @@ def import_reviews(
         raise no_frame(source, sorted({each.reason for each in labelled.skipped}))
     for row in rows:
         row |= {"import_id": import_id, "reviewer": reviewer.strip(), "reviewed_utc": now_utc}
-        row |= {"is_blind": is_blind or row["is_blind"], "severity": severities.get(row.get("class_name", ""))}
-    write_table(pa.Table.from_pylist(rows, schema.REVIEWS), schema.REVIEWS, uri, storage)
+        row |= {"is_blind": is_blind or row["uri"] in blind, "severity": severities.get(row.get("class_name", ""))}
+    write_table(pa.Table.from_pylist(rows, schema.REVIEWS), schema.REVIEWS, reviews_uri(lake_uri, import_id), storage)
     return ImportSummary(
         import_id=import_id,
         is_new=True,
@@ -126,6 +128,19 @@ def import_reviews(
         num_replaced=_num_replaced(lake_uri, rows, storage),
         skipped=tuple(labelled.skipped),
     )
+
+
+def _name(lake_uri: str, data: bytes, reviewer: str, options: Sequence[Any], storage: Storage) -> tuple[str, bool]:
+    """Id of an import, and whether it is new: the file and its reviewer, the how manieth import of it, the options.
+
+    With other options than the last time the same file comes again, so that a wrong one can be mended, back and forth.
+    """
+    file_id = sha256_of([hashlib.sha256(data).hexdigest(), reviewer])[:_ID_CHARACTERS]
+    said = sha256_of(options)[:_OPTIONS_CHARACTERS]
+    before = imports_of(lake_uri, file_id, storage)
+    if before and before[-1].endswith(said):
+        return before[-1], False
+    return f"{file_id}-{len(before) + 1:04d}-{said}", True
 
 
 def _num_replaced(lake_uri: str, rows: Sequence[Mapping[str, Any]], storage: Storage) -> int:
@@ -221,7 +236,7 @@ def _review_run(
             skipped.append(_left_out(row, "other_size", detail))
             continue
         marks = list(_marks(frame.regions, row, extras, skipped))
-        rows += _rows(row, compare(detections[row["frame_id"]], marks), is_blind=frame.key in extras.blind)
+        rows += _rows(row, compare(detections[row["frame_id"]], marks))
     return rows
 
 
@@ -254,9 +269,9 @@ def _hw(row: Mapping[str, Any]) -> tuple[int, int]:
     return row["height_px"], row["width_px"]
 
 
-def _rows(row: Mapping[str, Any], outcomes: Sequence[Outcome], is_blind: bool) -> list[dict[str, Any]]:
+def _rows(row: Mapping[str, Any], outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     """Rows of ``schema.REVIEWS`` of one frame, but for what all of an import share."""
-    frame = {name: row[name] for name in _ASKED} | {"is_blind": is_blind}
+    frame = {name: row[name] for name in _ASKED}
     if not outcomes:
         return [frame | {"outcome": CLEAN}]
     rows = []

@@ -175,6 +175,22 @@ def test_a_blind_export_is_known_by_its_file_or_by_the_option(lake: str) -> None
     assert {(row["reviewer"], row["is_blind"]) for row in rows(lake)} == {("ada", True), ("bob", True), ("eve", False)}
 
 
+def test_a_blind_export_is_known_by_its_file_however_its_pictures_are_called(lake: str) -> None:
+    blind = Annotator(exported(lake, is_blind=True).data)
+    for image in blind.file["images"]:
+        image["file_name"] = f"s3://yard/archive/{image['file_name']}"
+    imported(lake, blind.file)
+    assert all(row["is_blind"] for row in rows(lake))
+
+
+def test_a_forgotten_option_is_mended_by_the_same_import_with_it_and_back_again(lake: str) -> None:
+    file = Annotator(exported(lake, is_blind=True).data).as_another_tool_writes_it()
+    for second, is_blind in ((5000, False), (6000, True), (7000, False)):
+        assert imported(lake, file, is_blind=is_blind, second=second).is_new
+        assert not imported(lake, file, is_blind=is_blind, second=second + 1).is_new
+        assert [row["is_blind"] for row in rows(lake)] == [is_blind] * len(rows(lake))
+
+
 def test_masks_as_run_lengths_are_read_as_outlines_are(lake: str, work: Annotator) -> None:
     motor = work.on(key("L1", 0), "motor")
     changes = np.flatnonzero(np.diff(decode_mask(box_mask(MOTOR[1])).T.ravel(), prepend=False, append=False))
