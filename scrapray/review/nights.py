@@ -59,10 +59,17 @@ def read_night(lake_uri: str, date: dt.date, site: str, storage: Storage, run_id
     """The published tables of a night, or those that one run has made.
 
     Raises:
-        SchemaError: Another version of scrapray has written them.
+        SchemaError: Another version of scrapray has written them, or they are of several runs.
         StorageError: They cannot be read.
     """
-    return Night(**{name: read_partition(lake_uri, name, date, site, storage, run_id) for name in _TABLES})
+    tables = {name: read_partition(lake_uri, name, date, site, storage, run_id) for name in _TABLES}
+    run_ids = sorted({name for table in tables.values() for name in pc.unique(table["run_id"]).to_pylist()})
+    if len(run_ids) != 1 or tables["runs"].num_rows != 1:
+        raise SchemaError(
+            f"{lake_uri}: {date} {site} is half-published (tables of runs {', '.join(run_ids) or 'none'}); an audit is "
+            "replacing it just now or has stopped half-way: audit that night again"
+        )
+    return Night(**tables)
 
 
 def read_run(lake_uri: str, date: dt.date, site: str, run_id: str, storage: Storage) -> Night | None:

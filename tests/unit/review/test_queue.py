@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scrapray.errors import ConfigurationError
+from scrapray.errors import ConfigurationError, SchemaError
 from scrapray.lake import partition_uri, read_partition
 from scrapray.review.config import QueueConfig
 from scrapray.review.exports import export_queue
@@ -181,6 +181,15 @@ def test_all_sites_of_a_night_are_in_one_file_unless_one_is_asked_for(tmp_path: 
     imported(lake, exported(lake).data)
     asked = {(row["site"], row["run_id"], row["num_drawn_from"]) for row in read_reviews(lake, STORAGE).to_pylist()}
     assert asked == {("north", "run1", 9), ("south", "run2", 4)}
+
+
+def test_a_half_published_night_is_refused(tmp_path: Path) -> None:
+    lake = tmp_path.as_posix()
+    write_night(lake)
+    write_night(lake, {key("L1", 0): [MOTOR]}, run_id="run2", weights="weights2")
+    STORAGE.copy(partition_uri(lake, "loads", NIGHT, SITE, "run1"), partition_uri(lake, "loads", NIGHT, SITE))
+    with pytest.raises(SchemaError, match=r"half-published \(tables of runs run1, run2\).*audit that night again"):
+        exported(lake)
 
 
 def test_a_damaged_run_is_no_other_opinion(tmp_path: Path) -> None:
