@@ -46,7 +46,10 @@ class Export:
 
     def __str__(self) -> str:
         if not self.num_frames:
-            return "no frame to look at: no frame of a load was used on that night"
+            return (
+                "no frame to look at: no frame of a load was used on that night, or no reason with a quota above 0 in "
+                "[queue] takes one"
+            )
         why = ", ".join(f"{reason.replace('_', ' ')} {count}" for reason, count in self.reasons.items())
         return f"{self.num_frames} frames with {self.num_prelabels} pre-labels, queue {self.queue_id}; chosen for {why}"
 
@@ -75,7 +78,7 @@ def export_queue(
         now_utc: Time of the export.
 
     Raises:
-        ConfigurationError: Nothing is published for that night.
+        ConfigurationError: Nothing is published for that night, or sites have pictures of the same name.
         SchemaError: Another version of scrapray has published it.
         StorageError: The lake cannot be read or written.
     """
@@ -91,6 +94,11 @@ def export_queue(
         asked += _queue_rows(night, choose_frames(night.frames, night.detections, night.loads, before, quotas))
         for row in [] if is_blind else night.detections.to_pylist():
             marks[row["frame_id"]].append(_prelabel(row))
+    if twice := [name for name, count in Counter(row["key"] for row in asked).items() if count > 1]:
+        raise ConfigurationError(
+            f"{len(twice)} pictures of several sites have one name, such as {twice[0]}; export each site alone, with "
+            "--site"
+        )
     rows, queue_id = _write_queue(lake_uri, asked, storage, now_utc)
     frames = [_to_label(row, marks[row["frame_id"]], is_blind) for row in rows]
     return Export(

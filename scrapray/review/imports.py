@@ -3,6 +3,7 @@
 import datetime as dt
 import hashlib
 import json
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,7 +36,7 @@ class ImportSummary:
     """What an import brought.
 
     Attributes:
-        import_id: Of the file and its reviewer, how often both came, and what was said of them; see ``_name``.
+        import_id: Of the file and its reviewer, which import of both it is, and the options; see ``_name``.
         queue_id: The export that the file belongs to; empty where nothing was written.
         is_new: False where the same file of the same reviewer is in the lake already, and nothing was written.
         outcomes: Number of rows for each outcome.
@@ -97,9 +98,12 @@ def import_reviews(
         SchemaError: The file is not COCO.
         StorageError: The lake cannot be read or written.
     """
-    if not reviewer.strip():
-        raise ConfigurationError("the reviewer has no name; give one with --reviewer")
-    import_id, is_new = _name(lake_uri, data, reviewer.strip(), [is_blind, queue_id], storage)
+    reviewer = unicodedata.normalize("NFC", reviewer.strip())
+    if not reviewer or not reviewer.isprintable():
+        raise ConfigurationError(
+            f"the reviewer has no name that can be printed ({reviewer!r}); give one with --reviewer"
+        )
+    import_id, is_new = _name(lake_uri, data, reviewer, [is_blind, queue_id], storage)
     if not is_new:
         return ImportSummary(import_id=import_id, is_new=False)
     queues = asked_queues(lake_uri, storage)
@@ -116,7 +120,7 @@ def import_reviews(
     if not rows:
         raise no_frame(source, sorted({each.reason for each in labelled.skipped}))
     for row in rows:
-        row |= {"import_id": import_id, "reviewer": reviewer.strip(), "reviewed_utc": now_utc}
+        row |= {"import_id": import_id, "reviewer": reviewer, "reviewed_utc": now_utc}
         row |= {"is_blind": is_blind or row["uri"] in blind, "severity": severities.get(row.get("class_name", ""))}
     write_table(pa.Table.from_pylist(rows, schema.REVIEWS), schema.REVIEWS, reviews_uri(lake_uri, import_id), storage)
     return ImportSummary(
@@ -131,7 +135,7 @@ def import_reviews(
 
 
 def _name(lake_uri: str, data: bytes, reviewer: str, options: Sequence[Any], storage: Storage) -> tuple[str, bool]:
-    """Id of an import, and whether it is new: the file and its reviewer, the how manieth import of it, the options.
+    """Id of an import, and whether it is new: the file and its reviewer, which import of it this is, the options.
 
     With other options than the last time the same file comes again, so that a wrong one can be mended, back and forth.
     """
@@ -236,6 +240,12 @@ def _review_run(
             skipped.append(_left_out(row, "other_size", detail))
             continue
         marks = list(_marks(frame.regions, row, extras, skipped))
+        # A pre-label with a broken outline was not taken away: nobody knows what became of it.
+        broken = {extras.detection_of.get(each.annotation_id or "") for each in skipped}
+        kept = {mark.detection_id for mark in marks}
+        if any(each.detection_id in broken - kept for each in detections[row["frame_id"]]):
+            skipped.append(_left_out(row, "incomplete", "the outline of a pre-label is broken"))
+            continue
         rows += _rows(row, compare(detections[row["frame_id"]], marks))
     return rows
 

@@ -227,6 +227,21 @@ def test_a_polygon_of_two_points_is_left_out_and_counted(lake: str, work: Annota
     assert summary.outcomes["added"] == 0
 
 
+@pytest.mark.parametrize(
+    "points",
+    [(1, 1, 9, 9), (1, 1, 9, 1, 5, 1), (900, 1, 930, 1, 930, 9), (1.6, 1.6, 1.9, 1.6, 1.9, 1.9), None],
+    ids=["two points", "no area", "outside", "no pixel", "of an unknown image"],
+)
+def test_a_prelabel_that_was_broken_was_not_taken_away(
+    points: tuple[float, ...] | None, lake: str, work: Annotator
+) -> None:
+    can = next(each for each in work.file["annotations"] if each == work.on(key("L3", 0), "spray can"))
+    can |= {"image_id": 999} if points is None else {"segmentation": [list(points)]}
+    summary = imported(lake, work.file)
+    assert reasons(summary)[-1] == "incomplete"
+    assert (summary.num_frames, summary.outcomes["rejected"]) == (8, 0)
+
+
 def test_an_outline_without_a_pixel_is_left_out_and_counted(lake: str, work: Annotator) -> None:
     work.add(key("L2", 0), "motor", (1.6, 1.6, 1.9, 1.9))
     assert reasons(imported(lake, work.file)) == ["no_pixel"]
@@ -298,5 +313,12 @@ def test_without_an_export_nothing_can_be_imported(lake: str) -> None:
 
 
 def test_a_reviewer_has_a_name(lake: str, work: Annotator) -> None:
-    with pytest.raises(ConfigurationError, match="the reviewer has no name"):
-        imported(lake, work.file, "  ")
+    for name in ("  ", "ada\x1b[31m", "ada\nbob"):
+        with pytest.raises(ConfigurationError, match="the reviewer has no name") as caught:
+            imported(lake, work.file, name)
+        assert str(caught.value).isprintable()
+
+
+def test_one_name_in_two_spellings_of_unicode_is_one_reviewer(lake: str, work: Annotator) -> None:
+    imported(lake, work.file, "Ren\u00e9e")
+    assert not imported(lake, work.file, "Rene\u0301e").is_new

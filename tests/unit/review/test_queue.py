@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from scrapray.config import read_settings
 from scrapray.errors import ConfigurationError, SchemaError
 from scrapray.lake import partition_uri, read_partition
-from scrapray.review.config import QueueConfig
+from scrapray.review.config import QueueConfig, ReviewConfig
 from scrapray.review.exports import export_queue
 from scrapray.review.nights import read_night, read_queues, read_reviews
 from scrapray.review.queue import Chosen, choose_frames, thresholds_of
@@ -160,6 +161,27 @@ def test_a_night_that_is_not_published_is_an_error_with_its_name(tmp_path: Path)
 def test_a_quota_below_0_is_refused() -> None:
     with pytest.raises(ValueError, match="rare_class is -1, must be 0 or more"):
         QueueConfig(rare_class=-1)
+
+
+def test_true_is_no_quota(tmp_path: Path) -> None:
+    path = tmp_path / "review.toml"
+    path.write_text("[queue]\nrandom_sample = true\n")
+    with pytest.raises(ConfigurationError, match=r"queue\.random_sample"):
+        read_settings(path, ReviewConfig)
+
+
+def test_quotas_of_0_are_named_as_a_reason_for_no_frame(tmp_path: Path) -> None:
+    write_night(tmp_path.as_posix())
+    assert "quota above 0" in str(exported(tmp_path.as_posix(), QueueConfig(**NOTHING)))
+
+
+def test_pictures_of_one_name_at_two_sites_are_exported_site_by_site(tmp_path: Path) -> None:
+    lake = tmp_path.as_posix()
+    write_night(lake, {key("L1", 0): []})
+    write_night(lake, {key("L1", 0): []}, run_id="run2", site="south")
+    with pytest.raises(ConfigurationError, match="export each site alone, with --site"):
+        exported(lake)
+    assert exported(lake, site="south").num_frames == 1
 
 
 def test_what_was_asked_says_among_how_many_frames_was_drawn(tmp_path: Path) -> None:
