@@ -69,6 +69,9 @@ def import_review(
     blind: Annotated[
         bool, typer.Option("--blind", help="No pre-labels were shown, and the tool dropped the note that says so.")
     ] = False,
+    queue: Annotated[
+        str | None, typer.Option(metavar="ID", help="The export it belongs to, where several fit or none does.")
+    ] = None,
     config: ReviewSettings = None,
 ) -> None:
     """Bring what a reviewer confirmed, corrected, rejected and added into the lake's table of reviews.
@@ -90,6 +93,7 @@ def import_review(
         reviewer,
         source=labelled,
         is_blind=blind,
+        queue_id=queue,
         storage=storage,
         now_utc=dt.datetime.now(dt.UTC),
     )

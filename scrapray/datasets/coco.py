@@ -65,7 +65,9 @@ class _Annotation:
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class CocoFile:
+    """The fields of a file that are read."""
+
     images: list[_Image]
     categories: list[_Category]
     annotations: list[_Annotation]
@@ -90,7 +92,7 @@ def read_coco(
         ConfigurationError: Annotations have a class that the configuration lacks.
         SchemaError: The file is not COCO, or an id stands for two things.
     """
-    file = _parse(data, source)
+    file = parse_coco(data, source)
     class_of = _classes_of_categories(file, classes, source)
     of_image: dict[_Id, list[_Annotation]] = defaultdict(list)
     for annotation in file.annotations:
@@ -123,9 +125,14 @@ def read_coco(
     return found
 
 
-def _parse(data: bytes, source: str) -> _File:
+def parse_coco(data: bytes, source: str) -> CocoFile:
+    """What a file says, not yet matched with anything.
+
+    Raises:
+        SchemaError: See ``read_coco``.
+    """
     try:
-        file = TypeAdapter(_File).validate_json(data)
+        file = TypeAdapter(CocoFile).validate_json(data)
     except ValidationError as error:
         raise SchemaError(
             f"{source} is not a COCO file: {first_fault(error)}; export it again with images, categories and "
@@ -141,7 +148,7 @@ def _parse(data: bytes, source: str) -> _File:
     return file
 
 
-def _classes_of_categories(file: _File, classes: ClassNames, source: str) -> dict[_Id, str | None]:
+def _classes_of_categories(file: CocoFile, classes: ClassNames, source: str) -> dict[_Id, str | None]:
     """The class of each category that an annotation has; None for those that are ignored."""
     used = {annotation.category_id for annotation in file.annotations}
     names = {category.id: category.name for category in file.categories if category.id in used}
@@ -149,7 +156,7 @@ def _classes_of_categories(file: _File, classes: ClassNames, source: str) -> dic
     return {category_id: class_of[name] for category_id, name in names.items()}
 
 
-def _of_unknown_images(file: _File, source: str) -> Iterator[Skipped]:
+def _of_unknown_images(file: CocoFile, source: str) -> Iterator[Skipped]:
     known = {image.id for image in file.images}
     for annotation in file.annotations:
         if annotation.image_id not in known:

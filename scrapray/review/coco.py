@@ -39,14 +39,14 @@ class MarkedFrame:
 
 
 def coco_file(
-    frames: Iterable[MarkedFrame], class_names: Sequence[str], description: str, *, exact: bool = False
+    frames: Iterable[MarkedFrame], class_names: Sequence[str], info: Mapping[str, Any], *, exact: bool = False
 ) -> bytes:
     """The file; equal frames give equal bytes.
 
     Args:
         frames: With their marks.
         class_names: The categories, in this order.
-        description: What the file is, in a sentence.
+        info: Of the file as a whole: its description, and what else there is to say.
         exact: Write masks as run lengths. Else as polygons, which every tool can edit, with holes filled.
     """
     category_ids = {name: number for number, name in enumerate(class_names, start=1)}
@@ -65,7 +65,7 @@ def coco_file(
             attributes = {"attributes": dict(mark.more)} if mark.more else {}
             annotations.append({**ids, **_outlined(mark.mask, exact), "iscrowd": 0, **mark.more, **attributes})
     whole = {
-        "info": {"description": description},
+        "info": dict(info),
         "licenses": [],
         "categories": [{"id": id_, "name": name, "supercategory": ""} for name, id_ in category_ids.items()],
         "images": images,

@@ -46,7 +46,10 @@ class Export:
 
     def __str__(self) -> str:
         if not self.num_frames:
-            return "no frame to look at: no frame of a load was used on that night"
+            return (
+                "no frame to look at: no frame of a load was used on that night, or no reason with a quota above 0 in "
+                "[queue] takes one"
+            )
         why = ", ".join(f"{reason.replace('_', ' ')} {count}" for reason, count in self.reasons.items())
         return f"{self.num_frames} frames with {self.num_prelabels} pre-labels, queue {self.queue_id}; chosen for {why}"
 
@@ -75,7 +78,7 @@ def export_queue(
         now_utc: Time of the export.
 
     Raises:
-        ConfigurationError: Nothing is published for that night.
+        ConfigurationError: Nothing is published for that night, or sites have pictures of the same name.
         SchemaError: Another version of scrapray has published it.
         StorageError: The lake cannot be read or written.
     """
@@ -91,10 +94,19 @@ def export_queue(
         asked += _queue_rows(night, choose_frames(night.frames, night.detections, night.loads, before, quotas))
         for row in [] if is_blind else night.detections.to_pylist():
             marks[row["frame_id"]].append(_prelabel(row))
+    if twice := [name for name, count in Counter(row["key"] for row in asked).items() if count > 1]:
+        raise ConfigurationError(
+            f"{len(twice)} pictures of several sites have one name, such as {twice[0]}; export each site alone, with "
+            "--site"
+        )
     rows, queue_id = _write_queue(lake_uri, asked, storage, now_utc)
     frames = [_to_label(row, marks[row["frame_id"]], is_blind) for row in rows]
     return Export(
-        data=coco_file(frames, _class_names(rows), f"scrapray review queue {queue_id}"),
+        data=coco_file(
+            frames,
+            _class_names(rows),
+            {"description": f"scrapray review queue {queue_id}", "queue_id": queue_id},
+        ),
         queue_id=queue_id,
         num_frames=len(frames),
         num_prelabels=sum(len(frame.marks) for frame in frames),
@@ -180,5 +192,5 @@ def reviewed_frames(lake_uri: str, storage: Storage) -> tuple[bytes, int, int]:
         marks = [Mark(class_name=row["class_name"], mask=row["mask"]) for row in rows if row["class_name"]]
         marked.append(_marked(uri, rows[0], marks, {"frame_id": rows[0]["frame_id"]}))
     names = sorted({mark.class_name for frame in marked for mark in frame.marks})
-    data = coco_file(marked, names, "frames reviewed by people, from scrapray", exact=True)
+    data = coco_file(marked, names, {"description": "frames reviewed by people, from scrapray"}, exact=True)
     return data, len(marked), sum(len(frame.marks) for frame in marked)

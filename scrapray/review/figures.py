@@ -68,7 +68,8 @@ def precision(reviews: pa.Table) -> list[Figure]:
     """
     shown = latest(reviews.filter(~pc.field("is_blind")), by=("weights_sha256",))
     detections = [row for row in shown if row["detection_id"] is not None]
-    sampled = [row for row in detections if row["is_random_sample"]]
+    is_sampled = _sampled(reviews)
+    sampled = [row for row in detections if (row["weights_sha256"], row["frame_id"]) in is_sampled]
     return [
         _precision(of, weights, name, basis)
         for basis, rows in ((ALL_REVIEWED, detections), (SAMPLE, sampled))
@@ -97,16 +98,26 @@ def recall(reviews: pa.Table) -> list[Figure]:
     so that a short night does not count like a long one. Of all contaminants together, an object counts as found under
     a wrong class too.
     """
-    sample = reviews.filter(pc.field("is_random_sample"))
+    is_sampled = _sampled(reviews)
     of_model = {
-        weights: fullest(sample.filter(pc.field("weights_sha256") == weights))
-        for weights in pc.unique(sample["weights_sha256"]).to_pylist()
+        weights: [
+            row
+            for row in fullest(reviews.filter(pc.field("weights_sha256") == weights))
+            if (weights, row["frame_id"]) in is_sampled
+        ]
+        for weights in sorted({weights for weights, _ in is_sampled})
     }
     return [
         _recall(rows, weights, name)
         for weights, rows in of_model.items()
         for name in [*sorted({row["class_name"] for row in rows if row["class_name"]}), ANY]
     ]
+
+
+def _sampled(reviews: pa.Table) -> set[tuple[str, str]]:
+    """Weights and frames of the random samples: once drawn, a frame stays in, for whatever it is looked at again."""
+    drawn = reviews.filter(pc.field("is_random_sample"))
+    return set(zip(drawn["weights_sha256"].to_pylist(), drawn["frame_id"].to_pylist(), strict=True))
 
 
 def _recall(rows: Sequence[Row], weights: str, class_name: str) -> Figure:

@@ -3,8 +3,9 @@
 import datetime as dt
 import hashlib
 import json
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,17 +13,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scrapray import schema
+from scrapray.config import sha256_of
 from scrapray.datasets.annotations import AnnotatedFrame, Annotations, Region, Skipped
 from scrapray.datasets.classes import ClassNames
-from scrapray.datasets.coco import read_coco
+from scrapray.datasets.coco import parse_coco, read_coco
 from scrapray.errors import ConfigurationError
 from scrapray.imagery.masks import mask_area, outline_mask
 from scrapray.lake import published_run, write_table
+from scrapray.review.asked import Queue, asked_queues, choose_queue, no_frame
 from scrapray.review.matching import CLEAN, Object, Outcome, compare
-from scrapray.review.nights import Night, read_queues, read_run, reviews_uri
-from scrapray.storage import Storage, StoredObject
+from scrapray.review.nights import Night, imports_of, read_run, reviews_uri
+from scrapray.storage import Storage
 
 _ID_CHARACTERS = 16
+_OPTIONS_CHARACTERS = 4
 _SKIPPED_SHOWN = 10
 _ASKED = [name for name in schema.REVIEWS.names if name in schema.REVIEW_QUEUE.names]
 
@@ -32,7 +36,8 @@ class ImportSummary:
     """What an import brought.
 
     Attributes:
-        import_id: Hash of the file's content and the reviewer.
+        import_id: Of the file and its reviewer, which import of both it is, and the options; see ``_name``.
+        queue_id: The export that the file belongs to; empty where nothing was written.
         is_new: False where the same file of the same reviewer is in the lake already, and nothing was written.
         outcomes: Number of rows for each outcome.
         num_replaced: Frames that were labelled for a run that is not the published one any more.
@@ -41,6 +46,7 @@ class ImportSummary:
 
     import_id: str
     is_new: bool
+    queue_id: str = ""
     num_frames: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     num_replaced: int = 0
@@ -50,7 +56,7 @@ class ImportSummary:
         if not self.is_new:
             return f"this file of this reviewer was imported before ({self.import_id}); nothing has changed"
         said = ", ".join(f"{outcome} {count}" for outcome, count in sorted(self.outcomes.items()))
-        lines = [f"{self.num_frames} frames reviewed, import {self.import_id}: {said}"]
+        lines = [f"{self.num_frames} frames of export {self.queue_id} reviewed, import {self.import_id}: {said}"]
         if self.num_replaced:
             lines.append(
                 f"{self.num_replaced} of them speak of a run that was replaced since; the reviews name their own run"
@@ -69,6 +75,7 @@ def import_reviews(
     *,
     source: str,
     is_blind: bool = False,
+    queue_id: str | None = None,
     storage: Storage,
     now_utc: dt.datetime,
 ) -> ImportSummary:
@@ -80,46 +87,64 @@ def import_reviews(
         reviewer: A name.
         source: Name of the file, for messages.
         is_blind: The reviewer saw no pre-labels; need not be said where the tool has kept what the export wrote.
+        queue_id: The export that the file belongs to; need not be said where the tool has kept what the export wrote,
+            or only one export fits.
         storage: The door to the lake.
         now_utc: Time of the import.
 
     Raises:
-        ConfigurationError: No reviewer, nothing exported yet, no frame of the file was exported, or an object has a
-            class that the model lacks.
+        ConfigurationError: No reviewer, nothing exported yet, no frame of the file was exported, nobody can tell by
+            which export, or an object has a class that the model lacks.
         SchemaError: The file is not COCO.
         StorageError: The lake cannot be read or written.
     """
-    if not reviewer.strip():
-        raise ConfigurationError("the reviewer has no name; give one with --reviewer")
-    import_id = hashlib.sha256(data + b"|" + reviewer.strip().encode()).hexdigest()[:_ID_CHARACTERS]
-    uri = reviews_uri(lake_uri, import_id)
-    if storage.exists(uri):
+    reviewer = unicodedata.normalize("NFC", reviewer.strip())
+    if not reviewer or not reviewer.isprintable():
+        raise ConfigurationError(
+            f"the reviewer has no name that can be printed ({reviewer!r}); give one with --reviewer"
+        )
+    import_id, is_new = _name(lake_uri, data, reviewer, [is_blind, queue_id], storage)
+    if not is_new:
         return ImportSummary(import_id=import_id, is_new=False)
-    asked = _asked(lake_uri, storage)
-    severities = _severities(asked)
-    labelled = _read(data, asked, list(severities), source)
+    queues = asked_queues(lake_uri, storage)
+    file = parse_coco(data, source)
     extras = _Extras.of(data)
+    names = [image.file_name for image in file.images]
+    queue = choose_queue(queues, names, {queue_id} if queue_id else extras.queue_ids, source)
+    severities = _severities(queues.values())
+    labelled = _read(data, queue, list(severities), source)
+    blind = frozenset[str]().union(*queue.find(extras.blind).values())
     rows: list[dict[str, Any]] = []
-    for frames in _by_run(labelled, asked, extras).values():
+    for frames in _by_run(labelled, queue).values():
         rows += _review_run(lake_uri, frames, extras, labelled.skipped, storage)
     if not rows:
-        reasons = ", ".join(sorted({each.reason for each in labelled.skipped}))
-        raise ConfigurationError(
-            f"{source}: no frame of it can be used ({reasons or 'it names none'}); give a file of frames that "
-            "scrapray review export wrote for this lake"
-        )
+        raise no_frame(source, sorted({each.reason for each in labelled.skipped}))
     for row in rows:
-        row |= {"import_id": import_id, "reviewer": reviewer.strip(), "reviewed_utc": now_utc}
-        row |= {"is_blind": is_blind or row["is_blind"], "severity": severities.get(row.get("class_name", ""))}
-    write_table(pa.Table.from_pylist(rows, schema.REVIEWS), schema.REVIEWS, uri, storage)
+        row |= {"import_id": import_id, "reviewer": reviewer, "reviewed_utc": now_utc}
+        row |= {"is_blind": is_blind or row["uri"] in blind, "severity": severities.get(row.get("class_name", ""))}
+    write_table(pa.Table.from_pylist(rows, schema.REVIEWS), schema.REVIEWS, reviews_uri(lake_uri, import_id), storage)
     return ImportSummary(
         import_id=import_id,
         is_new=True,
+        queue_id=queue.queue_id,
         num_frames=len({row["frame_id"] for row in rows}),
         outcomes=Counter(row["outcome"] for row in rows),
         num_replaced=_num_replaced(lake_uri, rows, storage),
         skipped=tuple(labelled.skipped),
     )
+
+
+def _name(lake_uri: str, data: bytes, reviewer: str, options: Sequence[Any], storage: Storage) -> tuple[str, bool]:
+    """Id of an import, and whether it is new: the file and its reviewer, which import of it this is, the options.
+
+    With other options than the last time the same file comes again, so that a wrong one can be mended, back and forth.
+    """
+    file_id = sha256_of([hashlib.sha256(data).hexdigest(), reviewer])[:_ID_CHARACTERS]
+    said = sha256_of(options)[:_OPTIONS_CHARACTERS]
+    before = imports_of(lake_uri, file_id, storage)
+    if before and before[-1].endswith(said):
+        return before[-1], False
+    return f"{file_id}-{len(before) + 1:04d}-{said}", True
 
 
 def _num_replaced(lake_uri: str, rows: Sequence[Mapping[str, Any]], storage: Storage) -> int:
@@ -129,21 +154,17 @@ def _num_replaced(lake_uri: str, rows: Sequence[Mapping[str, Any]], storage: Sto
     return len({row["frame_id"] for row in rows if (row["date"], row["site"], row["run_id"]) in replaced})
 
 
-Asked = Mapping[str, Mapping[str, dict[str, Any]]]
-"""By URI of the frame, then by queue, the latest last: what was asked."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Extras:
     """What scrapray wrote beside COCO's own fields, as far as the tool has kept it.
 
     Attributes:
-        queue_of: Id of the queue, by the name of the picture.
+        queue_ids: The exports that it names.
         blind: Names of pictures that were shown without pre-labels.
         detection_of: Id of the detection that an annotation was made of, by the annotation's id.
     """
 
-    queue_of: Mapping[str, str]
+    queue_ids: frozenset[str]
     blind: frozenset[str]
     detection_of: Mapping[str, str]
 
@@ -151,7 +172,8 @@ class _Extras:
     def of(cls, data: bytes) -> "_Extras":
         """Of a file that was found to be COCO."""
         file = json.loads(data)
-        images = [image for image in file["images"] if isinstance(image.get("queue_id"), str)]
+        info = file.get("info")
+        of_images = _texts(file["images"], "queue_id")
         known = {}
         for annotation in file["annotations"]:
             attributes = annotation.get("attributes")
@@ -159,37 +181,27 @@ class _Extras:
             if isinstance(fields.get("detection_id"), str):
                 known[str(annotation.get("id", ""))] = fields["detection_id"]
         return cls(
-            queue_of={image["file_name"]: image["queue_id"] for image in images},
-            blind=frozenset(image["file_name"] for image in images if image.get("is_blind") is True),
+            queue_ids=of_images or _texts([info] if isinstance(info, dict) else [], "queue_id"),
+            blind=frozenset(image["file_name"] for image in file["images"] if image.get("is_blind") is True),
             detection_of=known,
         )
 
 
-def _asked(lake_uri: str, storage: Storage) -> Asked:
-    queues = read_queues(lake_uri, storage).sort_by("exported_utc")
-    asked: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
-    for row in queues.to_pylist():
-        asked[row["uri"]][row["queue_id"]] = row
-    if not asked:
-        raise ConfigurationError(f"{lake_uri}: nothing was exported for review yet; run scrapray review export first")
-    return asked
+def _texts(entries: Sequence[Mapping[str, Any]], name: str) -> frozenset[str]:
+    """All texts that stand under a name."""
+    return frozenset(entry[name] for entry in entries if isinstance(entry.get(name), str))
 
 
-def _severities(asked: Asked) -> dict[str, int]:
+def _severities(queues: Iterable[Queue]) -> dict[str, int]:
     """What each class weighs that a model knew which people were asked about; the latest export has the last word."""
-    rows = sorted((row for queues in asked.values() for row in queues.values()), key=lambda row: row["exported_utc"])
+    rows = (row for queue in queues for row in queue.rows.values())
     return {each["class_name"]: each["severity"] for row in rows for each in row["classes"]}
 
 
-def _read(data: bytes, asked: Asked, class_names: Sequence[str], source: str) -> Annotations:
+def _read(data: bytes, queue: Queue, class_names: Sequence[str], source: str) -> Annotations:
     """The frames of a file that were exported, and what of it cannot be used."""
-    rows = [list(queues.values())[-1] for queues in asked.values()]
-    pictures = [
-        StoredObject(uri=row["uri"], key=row["key"], etag="", size_bytes=0, modified_utc=row["exported_utc"])
-        for row in rows
-    ]
     try:
-        return read_coco(data, pictures, source=source, classes=ClassNames(class_names), grammar=None)
+        return read_coco(data, queue.pictures(), source=source, classes=ClassNames(class_names), grammar=None)
     except ConfigurationError as error:
         raise ConfigurationError(
             f"{source}: an object has a class that the model does not know; rename it to one of "
@@ -201,12 +213,11 @@ Labelled = tuple[AnnotatedFrame, dict[str, Any]]
 """A frame of the file and its row of the queue."""
 
 
-def _by_run(labelled: Annotations, asked: Asked, extras: _Extras) -> dict[tuple[Any, ...], list[Labelled]]:
+def _by_run(labelled: Annotations, queue: Queue) -> dict[tuple[Any, ...], list[Labelled]]:
     """Frames with what was asked of them, by run, date and site."""
     runs: dict[tuple[Any, ...], list[Labelled]] = defaultdict(list)
     for frame in labelled.frames:
-        queues = asked[frame.uri]
-        row = queues.get(extras.queue_of.get(frame.key, "")) or list(queues.values())[-1]
+        row = queue.rows[frame.uri]
         runs[row["run_id"], row["date"], row["site"]].append((frame, row))
     return runs
 
@@ -229,7 +240,13 @@ def _review_run(
             skipped.append(_left_out(row, "other_size", detail))
             continue
         marks = list(_marks(frame.regions, row, extras, skipped))
-        rows += _rows(row, compare(detections[row["frame_id"]], marks), is_blind=frame.key in extras.blind)
+        # A pre-label with a broken outline was not taken away: nobody knows what became of it.
+        broken = {extras.detection_of.get(each.annotation_id or "") for each in skipped}
+        kept = {mark.detection_id for mark in marks}
+        if any(each.detection_id in broken - kept for each in detections[row["frame_id"]]):
+            skipped.append(_left_out(row, "incomplete", "the outline of a pre-label is broken"))
+            continue
+        rows += _rows(row, compare(detections[row["frame_id"]], marks))
     return rows
 
 
@@ -262,9 +279,9 @@ def _hw(row: Mapping[str, Any]) -> tuple[int, int]:
     return row["height_px"], row["width_px"]
 
 
-def _rows(row: Mapping[str, Any], outcomes: Sequence[Outcome], is_blind: bool) -> list[dict[str, Any]]:
+def _rows(row: Mapping[str, Any], outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     """Rows of ``schema.REVIEWS`` of one frame, but for what all of an import share."""
-    frame = {name: row[name] for name in _ASKED} | {"is_blind": is_blind}
+    frame = {name: row[name] for name in _ASKED}
     if not outcomes:
         return [frame | {"outcome": CLEAN}]
     rows = []

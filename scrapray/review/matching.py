@@ -53,8 +53,8 @@ class Outcome:
 def compare(detections: Sequence[Object], marks: Sequence[Object]) -> list[Outcome]:
     """What became of each detection of a frame, in their order; then what was added.
 
-    A mark belongs to the detection whose id it still has; else to the one that it overlaps most, by at least
-    ``MIN_IOU``, of the same class if two overlap it equally. Each belongs to one at most.
+    A mark belongs to the detection whose id it still has, if both overlap at all; else to the one that it overlaps
+    most, by at least ``MIN_IOU``, of the same class if two overlap it equally. Each belongs to one at most.
     """
     iou_NM = overlaps([as_shown(each.mask) for each in detections], [dict(each.mask) for each in marks])
     mark_of: dict[int, int] = {}
@@ -78,7 +78,7 @@ def _candidates(
     for n, detection in enumerate(detections):
         for m, mark in enumerate(marks):
             has_id = mark.detection_id is not None and mark.detection_id == detection.detection_id
-            if has_id or iou_NM[n, m] >= MIN_IOU:
+            if iou_NM[n, m] > 0 and (has_id or iou_NM[n, m] >= MIN_IOU):
                 yield has_id, float(iou_NM[n, m]), mark.class_name == detection.class_name, n, m
 
 

@@ -59,10 +59,17 @@ def read_night(lake_uri: str, date: dt.date, site: str, storage: Storage, run_id
     """The published tables of a night, or those that one run has made.
 
     Raises:
-        SchemaError: Another version of scrapray has written them.
+        SchemaError: Another version of scrapray has written them, or they are of several runs.
         StorageError: They cannot be read.
     """
-    return Night(**{name: read_partition(lake_uri, name, date, site, storage, run_id) for name in _TABLES})
+    tables = {name: read_partition(lake_uri, name, date, site, storage, run_id) for name in _TABLES}
+    run_ids = sorted({name for table in tables.values() for name in pc.unique(table["run_id"]).to_pylist()})
+    if len(run_ids) != 1 or tables["runs"].num_rows != 1:
+        raise SchemaError(
+            f"{lake_uri}: {date} {site} is half-published (tables of runs {', '.join(run_ids) or 'none'}); an audit is "
+            "replacing it just now or has stopped half-way: audit that night again"
+        )
+    return Night(**tables)
 
 
 def read_run(lake_uri: str, date: dt.date, site: str, run_id: str, storage: Storage) -> Night | None:
@@ -112,6 +119,12 @@ def reviews_uri(lake_uri: str, import_id: str) -> str:
     return join(lake_uri, "reviews", f"{import_id}.parquet")
 
 
+def imports_of(lake_uri: str, file_id: str, storage: Storage) -> list[str]:
+    """Ids of the imports of one file of one reviewer, the first one first."""
+    names = (uri.rpartition("/")[2] for uri in storage.list_names(join(lake_uri, "reviews")))
+    return [name.removesuffix(".parquet") for name in names if name.startswith(f"{file_id}-")]
+
+
 def read_queues(lake_uri: str, storage: Storage) -> pa.Table:
     """All that people were ever asked, ``schema.REVIEW_QUEUE``."""
     return _read_all(join(lake_uri, "_review_queues"), schema.REVIEW_QUEUE, storage)
@@ -120,12 +133,19 @@ def read_queues(lake_uri: str, storage: Storage) -> pa.Table:
 def read_reviews(lake_uri: str, storage: Storage) -> pa.Table:
     """All that reviewers ever said, ``schema.REVIEWS``, in the order of time.
 
+    Where the same file of the same reviewer came again, with a wrong option mended, its last import counts.
+
     Raises:
         SchemaError: A file is damaged, or another version of scrapray has written it.
         StorageError: The lake cannot be read.
     """
     reviews = _read_all(join(lake_uri, "reviews"), schema.REVIEWS, storage)
-    return reviews.sort_by([("reviewed_utc", "ascending"), ("import_id", "ascending")])
+    reviews = reviews.sort_by([("reviewed_utc", "ascending"), ("import_id", "ascending")])
+    import_ids = reviews["import_id"].to_pylist()
+    looks = [(name.partition("-")[0], uri) for name, uri in zip(import_ids, reviews["uri"].to_pylist(), strict=True)]
+    last = dict(zip(looks, import_ids, strict=True))
+    counts = [last[look] == name for look, name in zip(looks, import_ids, strict=True)]
+    return reviews.filter(pa.array(counts, pa.bool_()))
 
 
 def _read_all(folder_uri: str, columns: pa.Schema, storage: Storage) -> pa.Table:

@@ -6,6 +6,7 @@ rules of the run judge both together.
 """
 
 import datetime as dt
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from scrapray import schema
 from scrapray.config import VerdictRule
+from scrapray.errors import SchemaError, StorageError
 from scrapray.imagery.masks import joint_area
 from scrapray.review.nights import latest, of_night, read_night, read_reviews
 from scrapray.review.queue import thresholds_of
@@ -23,6 +25,7 @@ from scrapray.statistics.loads import AuditedFrame, ClassOnFrame, LoadStatistics
 from scrapray.statistics.verdict import ClassOfLoad, LoadFindings, judge
 from scrapray.storage import Storage
 
+_log = logging.getLogger(__name__)
 METHOD = "ratio+review"
 """Contamination of which people outlined a part; the machine's error in area does not hold for it, so no interval."""
 _SURE = 1.0
@@ -42,13 +45,22 @@ def reviewed_loads(lake_uri: str, date: dt.date, site: str, storage: Storage) ->
 def all_reviewed_loads(lake_uri: str, storage: Storage) -> pa.Table:
     """The same of every night of which a frame was reviewed; other nights are not read.
 
+    A night that is damaged or gone is passed over with a warning in the log: the others are still true.
+
     Raises:
-        SchemaError: See ``reviewed_loads``.
-        StorageError: Likewise.
+        SchemaError: Another version of scrapray has written a review.
+        StorageError: The lake cannot be read.
     """
     reviews = read_reviews(lake_uri, storage)
     nights = reviews.group_by(["date", "site"]).aggregate([]).sort_by([("date", "ascending"), ("site", "ascending")])
-    tables = [_reviewed_loads(lake_uri, row["date"], row["site"], reviews, storage) for row in nights.to_pylist()]
+    tables = []
+    for night in nights.to_pylist():
+        try:
+            tables.append(_reviewed_loads(lake_uri, night["date"], night["site"], reviews, storage))
+        except (SchemaError, StorageError) as error:
+            if isinstance(error, StorageError) and error.reason != "missing":
+                raise
+            _log.warning("no verdicts of %s %s, which was reviewed: %s", night["date"], night["site"], error)
     return pa.concat_tables([schema.REVIEWED_LOADS.empty_table(), *tables])
 
 

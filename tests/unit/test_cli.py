@@ -45,7 +45,7 @@ OPTIONS = {
     "models promote": ["--force"],
     "models rollback": [],
     "review export": ["--blind", "--config", "--date", "--out", "--site"],
-    "review import": ["--blind", "--config", "--reviewer"],
+    "review import": ["--blind", "--config", "--queue", "--reviewer"],
     "review show": ["--config"],
     "review truth": ["--config", "--out"],
     "sql": ["--config", "--format", "--save"],

@@ -33,7 +33,7 @@ def test_export_import_show_and_truth(tmp_path: Path) -> None:
     work.remove(key("L3", 0), "spray can")
     work.add(key("L2", 0), "motor", MOTOR[1])
     labelled.write_text(json.dumps(work.file))
-    assert "9 frames reviewed" in run("import", lake, labelled, "--reviewer", "ada")
+    assert run("import", lake, labelled, "--reviewer", "ada").startswith("9 frames of export ")
     assert "nothing has changed" in run("import", lake, labelled, "--reviewer", "ada")
 
     run("export", lake, "--date", "2026-11-20", "--out", to_label, "--blind")

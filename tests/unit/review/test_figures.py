@@ -64,6 +64,17 @@ def test_precision_of_the_random_sample_counts_its_frames_only(lake: Path) -> No
     assert {each.basis for each in precision(reviews(lake))} == {ALL_REVIEWED}
 
 
+def test_a_second_look_for_another_reason_takes_no_frame_out_of_the_sample(lake: Path) -> None:
+    imported(str(lake), exported(str(lake)).data)
+    work = Annotator(exported(str(lake), NO_SAMPLE).data)
+    work.remove(key("L0", 0), "motor")
+    work.add(key("L1", 0), "motor", (50, 50, 60, 60))
+    imported(str(lake), work.file, second=6000)
+    motor = by(precision(reviews(lake)), "class_name", "basis")["motor", SAMPLE]
+    assert (motor.num, motor.value) == (10, 0.9)
+    assert by(recall(reviews(lake)), "class_name")["motor",].num == 10
+
+
 def test_a_detection_that_two_people_looked_at_counts_once_as_the_last_one_said(lake: Path) -> None:
     work = Annotator(exported(str(lake)).data)
     imported(str(lake), work.file, "ada")

@@ -37,16 +37,17 @@ BOX, APART = (10, 10, 40, 40), (80, 80, 100, 100)
         (marked((10, 10, 40, 39)), ("confirmed", "d0", "motor")),
         (marked((10, 10, 40, 30)), ("corrected", "d0", "motor")),
         (marked(BOX, "cable"), ("corrected", "d0", "cable")),
-        (marked(APART, name="d0"), ("corrected", "d0", "motor")),
+        (marked((36, 36, 60, 60), name="d0"), ("corrected", "d0", "motor")),
     ],
-    ids=["left alone", "redrawn by a pixel", "redrawn", "renamed", "moved away, still with its id"],
+    ids=["left alone", "redrawn by a pixel", "redrawn", "renamed", "moved, still with its id"],
 )
 def test_a_mark_of_a_detection_is_told_from_it(mark: Object, expected: tuple[Any, ...]) -> None:
     assert words([found(BOX)], [mark]) == [expected]
 
 
-def test_a_mark_elsewhere_without_an_id_is_another_object() -> None:
-    assert words([found(BOX)], [marked(APART)]) == [("rejected", "d0", None), ("added", None, "motor")]
+@pytest.mark.parametrize("name", [None, "d0"])
+def test_a_mark_elsewhere_is_another_object_even_with_its_id(name: str | None) -> None:
+    assert words([found(BOX)], [marked(APART, name=name)]) == [("rejected", "d0", None), ("added", None, "motor")]
 
 
 def test_a_frame_without_both_has_no_outcome() -> None:

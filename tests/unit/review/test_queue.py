@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from scrapray.errors import ConfigurationError
+from scrapray.config import read_settings
+from scrapray.errors import ConfigurationError, SchemaError
 from scrapray.lake import partition_uri, read_partition
-from scrapray.review.config import QueueConfig
+from scrapray.review.config import QueueConfig, ReviewConfig
 from scrapray.review.exports import export_queue
 from scrapray.review.nights import read_night, read_queues, read_reviews
 from scrapray.review.queue import Chosen, choose_frames, thresholds_of
@@ -162,6 +163,27 @@ def test_a_quota_below_0_is_refused() -> None:
         QueueConfig(rare_class=-1)
 
 
+def test_true_is_no_quota(tmp_path: Path) -> None:
+    path = tmp_path / "review.toml"
+    path.write_text("[queue]\nrandom_sample = true\n")
+    with pytest.raises(ConfigurationError, match=r"queue\.random_sample"):
+        read_settings(path, ReviewConfig)
+
+
+def test_quotas_of_0_are_named_as_a_reason_for_no_frame(tmp_path: Path) -> None:
+    write_night(tmp_path.as_posix())
+    assert "quota above 0" in str(exported(tmp_path.as_posix(), QueueConfig(**NOTHING)))
+
+
+def test_pictures_of_one_name_at_two_sites_are_exported_site_by_site(tmp_path: Path) -> None:
+    lake = tmp_path.as_posix()
+    write_night(lake, {key("L1", 0): []})
+    write_night(lake, {key("L1", 0): []}, run_id="run2", site="south")
+    with pytest.raises(ConfigurationError, match="export each site alone, with --site"):
+        exported(lake)
+    assert exported(lake, site="south").num_frames == 1
+
+
 def test_what_was_asked_says_among_how_many_frames_was_drawn(tmp_path: Path) -> None:
     lake = tmp_path.as_posix()
     write_night(lake)
@@ -181,6 +203,15 @@ def test_all_sites_of_a_night_are_in_one_file_unless_one_is_asked_for(tmp_path: 
     imported(lake, exported(lake).data)
     asked = {(row["site"], row["run_id"], row["num_drawn_from"]) for row in read_reviews(lake, STORAGE).to_pylist()}
     assert asked == {("north", "run1", 9), ("south", "run2", 4)}
+
+
+def test_a_half_published_night_is_refused(tmp_path: Path) -> None:
+    lake = tmp_path.as_posix()
+    write_night(lake)
+    write_night(lake, {key("L1", 0): [MOTOR]}, run_id="run2", weights="weights2")
+    STORAGE.copy(partition_uri(lake, "loads", NIGHT, SITE, "run1"), partition_uri(lake, "loads", NIGHT, SITE))
+    with pytest.raises(SchemaError, match=r"half-published \(tables of runs run1, run2\).*audit that night again"):
+        exported(lake)
 
 
 def test_a_damaged_run_is_no_other_opinion(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from scrapray import schema
+from scrapray.lake import partition_uri
 from scrapray.review.verdicts import METHOD, all_reviewed_loads, reviewed_loads
 from tests.unit.review.nights import (
     CABLE,
@@ -140,6 +141,17 @@ def test_reviews_stay_true_of_frames_that_another_run_has_audited_since(tmp_path
     write_night(lake, {key("L1", number): [GLIMPSE] if not number else [] for number in range(3)}, run_id="run2")
     row = judged(lake)
     assert (row["run_id"], row["verdict"], row["reviewed_verdict"]) == ("run2", "review", "accept")
+
+
+def test_a_night_that_is_gone_is_passed_over_with_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lake = str(tmp_path)
+    write_night(lake)
+    south = {key("L1", 0, "south"): [MOTOR]}
+    write_night(lake, south, run_id="run2", site="south")
+    imported(lake, exported(lake).data)
+    Path(partition_uri(lake, "frames", NIGHT, SITE)).unlink()
+    assert all_reviewed_loads(lake, STORAGE)["site"].to_pylist() == ["south"]
+    assert f"no verdicts of {NIGHT} {SITE}" in caplog.text
 
 
 def test_loads_that_nobody_looked_at_are_left_out(tmp_path: Path) -> None:
