@@ -32,7 +32,7 @@ class ReportSummary:
         num_loads: Pages of loads.
         num_pictures: Pictures, old and new ones.
         size_bytes: Of all files.
-        faults: Frames without a picture, by reason.
+        faults: Frames of which a picture is missing, by reason.
         notices: What is wrong with the tables.
     """
 
@@ -47,7 +47,7 @@ class ReportSummary:
         size = f"{self.size_bytes / 1e6:.1f} MB"
         first = f"{number(self.num_loads, 'load')}, {number(self.num_pictures, 'picture')}, {size}: {self.index_uri}"
         missing = [
-            f"{number(count, 'frame')} without a picture: {NO_PICTURE[why]}" for why, count in self.faults.items()
+            f"pictures missing of {number(count, 'frame')}: {NO_PICTURE[why]}" for why, count in self.faults.items()
         ]
         return "\n".join([*self.notices, *missing, first]).replace("\N{NO-BREAK SPACE}", " ")
 
@@ -82,7 +82,7 @@ def write_report(
     faults = make_pictures(views, out_uri, storage, progress)
 
     report = Report(night=night, past=past, unreadable=unreadable, evidence=evidence, faults=faults)
-    written = {f"{PICTURES}/{view.name}" for view in views if view.frame["frame_id"] not in faults}
+    written = {f"{PICTURES}/{view.name}" for view in views if view.name not in faults}
     for name, text in render(report):
         storage.write_bytes(join(out_uri, name), text.encode())
         written.add(name)
@@ -92,7 +92,7 @@ def write_report(
         num_loads=len(evidence),
         num_pictures=sum(name.startswith(PICTURES) for name in written),
         size_bytes=sum(one.size_bytes for page in storage.list_pages(out_uri) for one in page if one.key in written),
-        faults=Counter(faults.values()),
+        faults=Counter({view.frame["frame_id"]: faults[view.name] for view in views if view.name in faults}.values()),
         notices=tuple(night.notices),
     )
 

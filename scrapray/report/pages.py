@@ -74,7 +74,7 @@ class Report:
         past: Loads of nights before it, oldest first.
         unreadable: Nights before it that could not be read.
         evidence: Of each load of the night, by its key.
-        faults: Why there is no picture of a frame, by frame id.
+        faults: Why there is no picture, by its name.
     """
 
     night: Night
@@ -175,7 +175,7 @@ def _listed(report: Report, loads: Sequence[Load]) -> list[tuple[Load, str, str 
 
 
 def _thumbnail(report: Report, load: Load) -> str | None:
-    views = (view for view in report.evidence[load.key].close_ups if view.frame["frame_id"] not in report.faults)
+    views = (view for view in report.evidence[load.key].close_ups if view.name not in report.faults)
     return next((_source(view) for view in views), None)
 
 
@@ -273,7 +273,7 @@ class _Showing:
     def _shown(
         self, view: View, outlined: Sequence[Row], tagged: Sequence[Row], number: int = 0, kind: int = 0
     ) -> Shown:
-        fault = self.faults.get(view.frame["frame_id"])
+        fault = self.faults.get(view.name)
         return Shown(
             view=view,
             source=_source(view),
