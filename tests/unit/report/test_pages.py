@@ -118,6 +118,8 @@ def test_the_page_of_a_load_shows_its_evidence_its_rule_and_its_origin(tmp_path:
         "Why: highest severity severity 3 The rule: reject where severity 3 or more.",
         "1 spray can, score 0.90 severity 3 of 3: stop the truck 48 × 32 px, 1.536 % of the bed 06:20:00, upper left",
         "By model x, version x, weights x. Audit run run-a",
+        "checked by SHA-256 as each was cut",
+        "what has become of the files in the archive since is not asked",
         "06:20:00, camera crane-1: 2 detections. Frame of 480 × 270 px.",
     ):
         assert words in page.words
