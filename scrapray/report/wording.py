@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
+
 _LONGEST_NAME = 80
 _SPACE = "\N{NO-BREAK SPACE}"
 
@@ -115,9 +117,14 @@ def conditions(rule: Mapping[str, Any]) -> str:
     """All conditions of a rule of ``[[verdict.rules]]``."""
     given = ((words, rule[key], key) for key, words in _CONDITIONS.items() if rule.get(key) is not None)
     return ", ".join(
-        _GLIMPSE if (key, value) == ("min_count", 0) else words.format(percent(value, 1) if "frac" in key else value)
+        _GLIMPSE if (key, value) == ("min_count", 0) else words.format(_limit(value) if "frac" in key else value)
         for words, value, key in given
     )
+
+
+def _limit(frac: float) -> str:
+    """A share that somebody has set, in percent with all of its digits: rounded, it would be another rule."""
+    return f"{np.format_float_positional(frac * 100, precision=6, fractional=False, trim='-')}{_SPACE}%"
 
 
 def found(contaminants: list[Mapping[str, Any]]) -> str:

@@ -91,6 +91,14 @@ def test_conditions_read_like_a_sentence() -> None:
     assert plain(wording.conditions(rule)) == words
 
 
+@pytest.mark.parametrize(
+    ("frac", "shown"),
+    [(0.00004, "0.004"), (0.0004, "0.04"), (0.0005, "0.05"), (0.0007, "0.07"), (0.0025, "0.25"), (0.01, "1"), (0, "0")],
+)
+def test_a_limit_is_shown_as_it_was_set(frac: float, shown: str) -> None:
+    assert plain(wording.conditions({"min_contamination_frac": frac})) == f"contamination {shown} % or more"
+
+
 def test_what_a_load_holds_tells_counts_from_glimpses() -> None:
     can, motor = {"class_name": "spray can", "count": 2}, {"class_name": "motor", "count": 0}
     assert wording.found([can, motor]) == "spray can (2 or more), motor (in one frame only)"
