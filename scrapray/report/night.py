@@ -17,6 +17,7 @@ import pyarrow as pa
 from scrapray.errors import SchemaError, StorageError
 from scrapray.labels import MAX_SEVERITY
 from scrapray.lake import published_sites, read_partition
+from scrapray.report import wording
 from scrapray.statistics.verdict import worst_first
 from scrapray.storage import Storage, join
 
@@ -152,13 +153,16 @@ def _read_site(lake_uri: str, date: dt.date, site: str, storage: Storage) -> Sit
     if _are_of_one_run(tables):
         return site_night(site, tables)
     runs = {name: sorted(set(table["run_id"].to_pylist())) for name, table in tables.items() if table.num_rows}
-    what = ", ".join(f"{name} of run {' and '.join(ids)}" for name, ids in runs.items()) or "none has a row"
+    what = (
+        ", ".join(f"{name} of run {' and '.join(map(wording.name, ids))}" for name, ids in runs.items())
+        or "none has a row"
+    )
     run_id = runs.get("loads", runs.get("runs", [None]))[0] if "loads" in tables else None
     whole = _read_tables(lake_uri, date, site, storage, run_id) if run_id else {}
-    shown = f"what run {run_id} has made" if _are_of_one_run(whole) else "nothing of this site"
+    shown = f"what run {wording.name(run_id)} has made" if _are_of_one_run(whole) else "nothing of this site"
     notice = (
-        f"{site}: the tables of this night do not belong together ({what}). An audit is replacing them just now or has "
-        f"stopped half-way. This report shows {shown}; run the audit again, then make the report again."
+        f"{wording.name(site)}: the tables of this night do not belong together ({what}). An audit is replacing them just "
+        f"now or has stopped half-way. This report shows {shown}; run the audit again, then make the report again."
     )
     return site_night(site, whole, notice) if _are_of_one_run(whole) else SiteNight(site=site, run=None, notice=notice)
 
