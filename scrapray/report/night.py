@@ -110,6 +110,11 @@ class Night:
         return [site.notice for site in self.sites if site.notice]
 
     @property
+    def is_whole(self) -> bool:
+        """Whether every site can be shown."""
+        return all(site.run for site in self.sites)
+
+    @property
     def rejected(self) -> list[tuple[str, str, int, Counter[tuple[str, str]]]]:
         """Site, camera, number of its frames, and how many of them were left out, by stage and reason."""
         frames: dict[tuple[str, str], list[Row]] = defaultdict(list)
@@ -161,8 +166,8 @@ def _read_site(lake_uri: str, date: dt.date, site: str, storage: Storage) -> Sit
     whole = _read_tables(lake_uri, date, site, storage, run_id) if run_id else {}
     shown = f"what run {wording.name(run_id)} has made" if _are_of_one_run(whole) else "nothing of this site"
     notice = (
-        f"{wording.name(site)}: the tables of this night do not belong together ({what}). An audit is replacing them just "
-        f"now or has stopped half-way. This report shows {shown}; run the audit again, then make the report again."
+        f"{wording.name(site)}: the tables of this night do not belong together ({what}). An audit is replacing them "
+        f"just now or has stopped half-way. This report shows {shown}; run the audit again, then make the report again."
     )
     return site_night(site, whole, notice) if _are_of_one_run(whole) else SiteNight(site=site, run=None, notice=notice)
 

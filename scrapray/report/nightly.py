@@ -86,7 +86,8 @@ def write_report(
     for name, text in render(report):
         storage.write_bytes(join(out_uri, name), text.encode())
         written.add(name)
-    _forget_others(out_uri, written, storage)
+    if night.is_whole:
+        _forget_others(out_uri, written, storage)
     return ReportSummary(
         index_uri=join(out_uri, INDEX),
         num_loads=len(evidence),

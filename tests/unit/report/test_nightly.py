@@ -9,6 +9,7 @@ import ray.data
 from typer.testing import CliRunner
 
 from scrapray import cli, cluster
+from scrapray.lake import partition_uri
 from scrapray.report.evidence import View, choose_evidence
 from scrapray.report.night import read_night
 from scrapray.report.nightly import ReportSummary, write_report
@@ -164,6 +165,16 @@ def test_an_empty_picture_is_made_again(yard: Yard, cut_here: None) -> None:
     Path(yard.out, next(name for name in before if name.startswith("pictures/"))).write_bytes(b"")
     report(yard)
     assert content(yard.out) == before
+
+
+def test_where_a_site_cannot_be_shown_its_earlier_pages_stay(yard: Yard) -> None:
+    report(yard)
+    before = content(yard.out)
+    STORAGE.delete(partition_uri(yard.lake, "loads", NIGHT, yard.site))
+    summary = report(yard)
+    assert len(summary.notices) == 1
+    after = content(yard.out)
+    assert {name for name in before if after.get(name) != before[name]} == {"index.html"}
 
 
 def test_the_command_makes_a_report(yard: Yard) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from scrapray.lake import partition_uri
 from scrapray.report.evidence import PICTURES, choose_evidence
 from scrapray.report.names import PAGE
 from scrapray.report.night import read_before, read_night
@@ -213,6 +214,20 @@ def test_what_is_wrong_with_the_tables_stands_on_the_page(tmp_path: Path) -> Non
     pages = pages_of(report)
     assert notice in pages[INDEX].words
     assert notice in worst(report, pages).words
+
+
+def test_of_a_site_that_cannot_be_shown_nothing_is_said_but_that(tmp_path: Path) -> None:
+    two_loads(tmp_path, date=NIGHT.replace(day=19), run_id="run-before").publish()
+    yard = two_loads(tmp_path)
+    yard.publish()
+    STORAGE.delete(partition_uri(yard.lake, "loads", NIGHT, yard.site))
+    night = read_night(yard.lake, NIGHT, STORAGE)
+    past, unreadable = read_before(yard.lake, NIGHT, STORAGE)
+    page = pages_of(Report(night=night, past=past, unreadable=unreadable, evidence={}))[INDEX]
+    assert "shows nothing of this site" in page.words
+    assert "No load was published" not in page.words
+    assert "it is not compared" in page.words
+    assert "This night beside" not in page.words
 
 
 def test_the_nights_before_make_a_comparison_and_a_trend(tmp_path: Path) -> None:
