@@ -8,14 +8,16 @@
 """
 
 import datetime as dt
+import os
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from scrapray.errors import ConfigurationError
 from scrapray.report.evidence import PICTURES, Progress, choose_evidence, make_pictures
 from scrapray.report.names import PAGE, PICTURE
 from scrapray.report.night import read_before, read_night
-from scrapray.report.pages import INDEX, Report, render
+from scrapray.report.pages import INDEX, MARK, STYLE, Report, render
 from scrapray.report.wording import NO_PICTURE, number
 from scrapray.storage import Storage, absolute, join
 
@@ -70,11 +72,12 @@ def write_report(
         progress: Called as pictures are made, with frames done and all frames.
 
     Raises:
-        ConfigurationError: Ray cannot be had.
+        ConfigurationError: The folder is of somebody else, or lies in the lake; or Ray cannot be had.
         SchemaError: A table of the night is damaged, or of another version of scrapray.
         StorageError: Nothing is published for the night; lake or archive cannot be read, or the report not be written.
     """
     out_uri = absolute(out_uri)
+    _refuse_foreign(out_uri, lake_uri, storage)
     night = read_night(lake_uri, date, storage)
     past, unreadable = read_before(lake_uri, date, storage)
     evidence = {load.key: choose_evidence(load) for load in night.loads}
@@ -96,6 +99,30 @@ def write_report(
         faults=Counter({view.frame["frame_id"]: faults[view.name] for view in views if view.name in faults}.values()),
         notices=tuple(night.notices),
     )
+
+
+def _refuse_foreign(out_uri: str, lake_uri: str, storage: Storage) -> None:
+    """Let nothing be replaced that no report has made.
+
+    Raises:
+        ConfigurationError: It would be.
+    """
+    if _real(out_uri).startswith(_real(lake_uri)):
+        raise ConfigurationError(
+            f"cannot write a report to {out_uri}: the lake {lake_uri} is there; give another folder"
+        )
+    for name in (INDEX, STYLE):
+        uri = join(out_uri, name)
+        if storage.exists(uri) and MARK.encode() not in storage.read_bytes(uri):
+            raise ConfigurationError(
+                f"cannot write {uri}: what is there is of no report; give another folder, or move it"
+            )
+
+
+def _real(uri: str) -> str:
+    """A folder, whichever way leads to it, with a slash at its end."""
+    place = absolute(uri)
+    return join(place if "://" in place else os.path.realpath(place), "")
 
 
 def _forget_others(out_uri: str, written: Collection[str], storage: Storage) -> None:

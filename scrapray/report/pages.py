@@ -19,6 +19,8 @@ from scrapray.report.names import page_name
 from scrapray.report.night import NIGHTS_BEFORE, Load, Night, Row, Tally, by_supplier, zone_of
 
 INDEX, STYLE = "index.html", "style.css"
+MARK = "scrapray report"
+"""Stands in both, so that those of others are told apart."""
 _PRINTED = 8
 """Close-ups of a load on paper, as style.css has it."""
 _MAX_LISTED = 300
@@ -136,6 +138,7 @@ def _templates() -> jinja2.Environment:
         "NIGHTS_BEFORE": NIGHTS_BEFORE,
         "MAX_CLOSE_UPS": MAX_CLOSE_UPS,
         "PRINTED": _PRINTED,
+        "MARK": MARK,
     }
     return templates
 

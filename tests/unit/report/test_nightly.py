@@ -9,6 +9,7 @@ import ray.data
 from typer.testing import CliRunner
 
 from scrapray import cli, cluster
+from scrapray.errors import ConfigurationError
 from scrapray.lake import partition_uri
 from scrapray.report.evidence import View, choose_evidence
 from scrapray.report.night import read_night
@@ -165,6 +166,31 @@ def test_an_empty_picture_is_made_again(yard: Yard, cut_here: None) -> None:
     Path(yard.out, next(name for name in before if name.startswith("pictures/"))).write_bytes(b"")
     report(yard)
     assert content(yard.out) == before
+
+
+@pytest.mark.parametrize("name", ["index.html", "style.css"])
+def test_the_pages_of_somebody_else_are_not_replaced(name: str, yard: Yard, tmp_path: Path) -> None:
+    web = tmp_path / "web"
+    web.mkdir()
+    (web / name).write_text("my own site")
+    with pytest.raises(ConfigurationError, match=f"{name}: what is there is of no report"):
+        write_report(yard.lake, NIGHT, str(web), storage=STORAGE)
+    assert content(str(web)) == {name: b"my own site"}
+
+
+@pytest.mark.parametrize("place", ["lake", "lake/", "lake/report", "archive/../lake", "link/report"])
+def test_no_report_is_written_into_the_lake(place: str, yard: Yard, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "lake")
+    before = content(yard.lake)
+    with pytest.raises(ConfigurationError, match="is there; give another folder"):
+        write_report(yard.lake, NIGHT, str(tmp_path / place), storage=STORAGE)
+    assert content(yard.lake) == before
+
+
+def test_a_folder_beside_the_lake_with_a_longer_name_is_no_part_of_it(yard: Yard, tmp_path: Path) -> None:
+    out = tmp_path / "lake-report"
+    Path(yard.out).rename(out)  # with the pictures
+    assert write_report(yard.lake, NIGHT, str(out), storage=STORAGE).num_loads == 2
 
 
 def test_where_a_site_cannot_be_shown_its_earlier_pages_stay(yard: Yard) -> None:
