@@ -115,13 +115,18 @@ class Night:
         return all(site.run for site in self.sites)
 
     @property
-    def rejected(self) -> list[tuple[str, str, int, Counter[tuple[str, str]]]]:
+    def rejected(self) -> list[tuple[str, str | None, int, Counter[tuple[str, str]]]]:
         """Site, camera, number of its frames, and how many of them were left out, by stage and reason."""
-        frames: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        frames: dict[tuple[str, str | None], list[Row]] = defaultdict(list)
         for night in self.sites:
             for frame in night.frames:
-                frames[night.site, frame["camera_id"] or "unknown"].append(frame)
-        return [(*camera, len(rows), _reasons(rows)) for camera, rows in sorted(frames.items())]
+                frames[night.site, frame["camera_id"]].append(frame)
+        return [(*camera, len(rows), _reasons(rows)) for camera, rows in sorted(frames.items(), key=_by_camera)]
+
+
+def _by_camera(group: tuple[tuple[str, str | None], list[Row]]) -> tuple[str, bool, str]:
+    site, camera_id = group[0]
+    return site, camera_id is None, camera_id or ""
 
 
 def _reasons(frames: Iterable[Row]) -> Counter[tuple[str, str]]:

@@ -66,7 +66,7 @@ _ROWS, _COLUMNS = ("upper", "middle", "lower"), ("left", "centre", "right")
 def name(words: str | None) -> str:
     """A name from a key or the gate log, fit to be shown: not too long, and without characters that steer a page."""
     if words is None:
-        return "unknown"
+        return "not known"
     if not words.strip():
         return "without a name"
     whole = "".join("\N{REPLACEMENT CHARACTER}" if _steers(letter) else letter for letter in words)

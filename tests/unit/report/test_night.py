@@ -46,7 +46,7 @@ def test_rejected_frames_are_counted_by_camera_and_reason(tmp_path: Path) -> Non
     yard.publish()
     assert read(yard).rejected == [
         (SITE, "crane-1", 7, {("quality", "blurred"): 1}),
-        (SITE, "unknown", 1, {("decode", "truncated"): 1}),
+        (SITE, None, 1, {("decode", "truncated"): 1}),
     ]
 
 

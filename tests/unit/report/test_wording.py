@@ -19,7 +19,7 @@ def plain(words: str) -> str:
 @pytest.mark.parametrize(
     ("words", "shown"),
     [
-        (None, "unknown"),
+        (None, "not known"),
         ("0007", "0007"),
         (" ", "without a name"),
         ("a\x00b\nc", "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c"),
