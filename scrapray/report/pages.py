@@ -29,7 +29,7 @@ _FILTERS: dict[str, Callable[..., str]] = {
     name: getattr(wording, name)
     for name in (
         *("name", "percent", "interval", "number", "clock", "day", "reason", "rule_name", "conditions", "found"),
-        *("place", "size"),
+        *("place", "size", "period"),
     )
 }
 Past = Mapping[Date, Sequence[Row]]

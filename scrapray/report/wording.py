@@ -98,6 +98,15 @@ def clock(moment: dt.datetime | None, zone: ZoneInfo) -> str:
     return "time not known" if moment is None else f"{moment.astimezone(zone):%H:%M:%S}"
 
 
+def period(start: dt.datetime | None, end: dt.datetime | None, zone: ZoneInfo) -> str:
+    """From when to when at the yard; with both of its times named where its clocks are changed in between."""
+    is_changed = start and end and start.astimezone(zone).utcoffset() != end.astimezone(zone).utcoffset()
+    words = (
+        f"{clock(each, zone)}{f'{each.astimezone(zone): %Z}' if each and is_changed else ''}" for each in (start, end)
+    )
+    return " to ".join(words)
+
+
 def day(date: dt.date) -> str:
     """A date that nobody reads the wrong way round."""
     return f"{date.day} {date:%B %Y}"

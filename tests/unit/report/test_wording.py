@@ -1,3 +1,4 @@
+import datetime as dt
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -46,6 +47,22 @@ def test_times_are_those_of_the_yard() -> None:
     assert wording.clock(moment(7), ZoneInfo("Europe/Rome")) == "06:20:07"
     assert wording.clock(None, ZoneInfo("UTC")) == "time not known"
     assert wording.day(moment(0).date()) == "20 November 2026"
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "words"),
+    [
+        ("2026-10-25T00:50Z", "2026-10-25T01:10Z", "02:50:00 CEST to 02:10:00 CET"),
+        ("2026-10-25T01:10Z", "2026-10-25T01:20Z", "02:10:00 to 02:20:00"),
+        ("2026-11-20T22:50Z", "2026-11-20T23:10Z", "23:50:00 to 00:10:00"),
+        ("2026-11-20T22:50Z", None, "23:50:00 to time not known"),
+    ],
+)
+def test_a_period_does_not_end_before_it_begins_when_clocks_are_put_back(
+    start: str, end: str | None, words: str
+) -> None:
+    first, last = (each and dt.datetime.fromisoformat(each) for each in (start, end))
+    assert wording.period(first, last, ZoneInfo("Europe/Rome")) == words
 
 
 @pytest.mark.parametrize(
