@@ -113,23 +113,27 @@ def trend_chart(title: str, nights: Sequence[tuple[dt.date, Tally]], tonight: dt
         )
         for day, tally in nights
     ]
-    intervals = (
-        f"The 95 % intervals are wider than the chart, up to {wording.percent(reach)}: what differs less may be chance."
-        if is_beyond
-        else "Lines are 95 % intervals."
-    )
     known = [(tally.frac, day) for day, tally in nights if tally.frac is not None]
     words = f"{wording.number(sum(tally.num_loads > 0 for _, tally in nights), 'night')} with loads."
     if known:
         most, least = max(known), min(known)
         words += (
             f" Highest {wording.percent(most[0])} on {wording.day(most[1])}, lowest {wording.percent(least[0])} on "
-            f"{wording.day(least[1])}. {intervals}"
+            f"{wording.day(least[1])}. {_intervals(marks, reach if is_beyond else None)}"
         )
     labels = [f"{day.day} {day:%b}" for day in days]
     return Chart(
         title=title, words=words, marks=tuple(marks), y_ticks=y_ticks, x_ticks=_some(labels), width=100 / len(days)
     )
+
+
+def _intervals(marks: Sequence[Mark], beyond: float | None) -> str:
+    """What the lines of a trend are, or why there is none; ``beyond`` is how far they would reach out of it."""
+    if beyond is not None:
+        far = wording.percent(beyond)
+        return f"The 95 % intervals are wider than the chart, up to {far}: what differs less may be chance."
+    is_drawn = any(mark.low is not None and mark.high is not None for mark in marks)
+    return "Lines are 95 % intervals." if is_drawn else "No night has an interval."
 
 
 def _height(value: float | None, top: float) -> float | None:

@@ -4,13 +4,16 @@ A picture shows what the audit saw: a frame whose bytes are others now is not sh
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import ray.data
+from numpy.typing import NDArray
 
 from scrapray import cluster
 from scrapray.errors import FrameError, StorageError
@@ -45,21 +48,22 @@ _PICTURE = pa.struct(
 )
 _ORDERS = pa.schema(
     [
-        *(pa.field(name, pa.string(), nullable=False) for name in ("frame_id", "uri", "content_sha256")),
+        pa.field("content_sha256", pa.string(), nullable=False),
+        pa.field("uris", pa.list_(pa.string()), nullable=False),
         pa.field("num_pixels", pa.int64(), nullable=False),
         pa.field("pictures", pa.list_(_PICTURE), nullable=False),
     ]
 )
-"""What workers are told: one row per frame, with the pictures that are to be cut out of it."""
+"""What workers are told: one row per content, with all places where it lies and the pictures to be cut out of it."""
 _DELIVERIES = pa.schema(
     [
-        pa.field("frame_id", pa.string(), nullable=False),
-        pa.field("name", pa.string()),
+        pa.field("content_sha256", pa.string(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
         pa.field("data", pa.large_binary()),
         pa.field("fault", pa.string()),
     ]
 )
-"""What they give back: one row per picture, or one per frame of which there is none."""
+"""What they give back: one row per picture, with its data or why there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,14 +189,14 @@ def make_pictures(
         progress: Called as frames are finished.
 
     Returns:
-        Why there is no picture of a frame, by frame id.
+        Why a picture could not be made, by its name. One that was there already counts, whatever became of its frame.
 
     Raises:
         ConfigurationError: Ray cannot be had.
         StorageError: The archive cannot be reached or the report not be written; that a frame is gone is no error.
     """
     folder = join(out_uri, PICTURES)
-    there = {uri.rpartition("/")[2] for uri in storage.list_names(folder)}
+    there = _whole_files(folder, storage)
     orders = orders_for([view for view in views if view.name not in there])
     if not orders.num_rows:
         return {}
@@ -207,33 +211,50 @@ def make_pictures(
         cut = blocks.map_batches(partial(cut_out, storage=storage), batch_size=None, batch_format="pyarrow")
         for batch in cut.iter_batches(batch_size=None, batch_format="pyarrow"):
             faults |= store(batch, folder, storage)
-            done.update(batch["frame_id"].to_pylist())
+            done.update(batch["content_sha256"].to_pylist())
             progress(len(done), orders.num_rows)
     return faults
 
 
+def _whole_files(folder: str, storage: Storage) -> set[str]:
+    """Names of the files of a folder, but for empty ones."""
+    try:
+        return {stored.key for page in storage.list_pages(folder) for stored in page if stored.size_bytes}
+    except StorageError as error:
+        if error.reason == "missing":
+            return set()
+        raise
+
+
 def orders_for(views: Iterable[View]) -> pa.Table:
-    """What workers are told to make these pictures, each once."""
-    orders: dict[str, Row] = {}
-    for view in {view.name: view for view in views}.values():
-        frame = view.frame
-        order = orders.setdefault(
-            frame["frame_id"],
-            {name: frame[name] for name in ("frame_id", "uri", "content_sha256")}
-            | {"num_pixels": frame["width_px"] * frame["height_px"], "pictures": []},
-        )
-        corners = dict(zip(("x0", "y0", "x1", "y1"), view.box_xyxy, strict=True))
-        order["pictures"].append(corners | {"width_px": view.width_px, "name": view.name})
-    return pa.Table.from_pylist(list(orders.values()), _ORDERS)
+    """What workers are told to make these pictures, each once; frames with the same bytes stand in for each other."""
+    same: dict[str, list[View]] = defaultdict(list)
+    for view in views:
+        same[view.frame["content_sha256"]].append(view)
+    orders = [
+        {
+            "content_sha256": content_sha256,
+            "uris": list(dict.fromkeys(view.frame["uri"] for view in views)),
+            "num_pixels": views[0].frame["width_px"] * views[0].frame["height_px"],
+            "pictures": [_picture(view) for view in {view.name: view for view in views}.values()],
+        }
+        for content_sha256, views in same.items()
+    ]
+    return pa.Table.from_pylist(orders, _ORDERS)
+
+
+def _picture(view: View) -> Row:
+    corners = dict(zip(("x0", "y0", "x1", "y1"), view.box_xyxy, strict=True))
+    return corners | {"width_px": view.width_px, "name": view.name}
 
 
 def store(deliveries: pa.Table, folder: str, storage: Storage) -> dict[str, str]:
-    """Write the pictures that came, and say of which frames there is none."""
+    """Write the pictures that came, and say which could not be made, and why."""
     rows = deliveries.to_pylist()
     for row in rows:
         if row["data"] is not None:
             storage.write_bytes(join(folder, row["name"]), row["data"])
-    return {row["frame_id"]: row["fault"] for row in rows if row["fault"]}
+    return {row["name"]: row["fault"] for row in rows if row["fault"]}
 
 
 def cut_out(orders: pa.Table, storage: Storage) -> pa.Table:
@@ -247,20 +268,30 @@ def cut_out(orders: pa.Table, storage: Storage) -> pa.Table:
 
 
 def _deliver(order: dict[str, Any], storage: Storage) -> Iterator[Row]:
+    frame_HW3, fault = None, ""
+    for uri in order["uris"]:
+        frame_HW3, fault = _open(uri, order, storage)
+        if frame_HW3 is not None:
+            break
+    for part in order["pictures"]:
+        made = {"content_sha256": order["content_sha256"], "name": part["name"]}
+        if frame_HW3 is None:
+            yield made | {"fault": fault}
+        else:
+            box = (part["x0"], part["y0"], part["x1"], part["y1"])
+            yield made | {"data": encode_view(frame_HW3, box, part["width_px"])}
+
+
+def _open(uri: str, order: dict[str, Any], storage: Storage) -> tuple[NDArray[np.uint8] | None, str]:
+    """The frame at one of its places; or None, and why not."""
     try:
-        data = storage.read_bytes(order["uri"])
+        data = storage.read_bytes(uri)
         if hashlib.sha256(data).hexdigest() != order["content_sha256"]:
-            yield {"frame_id": order["frame_id"], "fault": "changed"}
-            return
-        frame_HW3 = decode_frame(data, order["num_pixels"])
+            return None, "changed"
+        return decode_frame(data, order["num_pixels"]), ""
     except StorageError as error:
         if not error.is_of_one_object:
             raise
-        yield {"frame_id": order["frame_id"], "fault": error.reason}
+        return None, error.reason
     except FrameError:
-        yield {"frame_id": order["frame_id"], "fault": "unreadable"}
-    else:
-        for part in order["pictures"]:
-            box = (part["x0"], part["y0"], part["x1"], part["y1"])
-            data = encode_view(frame_HW3, box, part["width_px"])
-            yield {"frame_id": order["frame_id"], "name": part["name"], "data": data}
+        return None, "unreadable"

@@ -17,6 +17,7 @@ import pyarrow as pa
 from scrapray.errors import SchemaError, StorageError
 from scrapray.labels import MAX_SEVERITY
 from scrapray.lake import published_sites, read_partition
+from scrapray.report import wording
 from scrapray.statistics.verdict import worst_first
 from scrapray.storage import Storage, join
 
@@ -109,13 +110,23 @@ class Night:
         return [site.notice for site in self.sites if site.notice]
 
     @property
-    def rejected(self) -> list[tuple[str, str, int, Counter[tuple[str, str]]]]:
+    def is_whole(self) -> bool:
+        """Whether every site can be shown."""
+        return all(site.run for site in self.sites)
+
+    @property
+    def rejected(self) -> list[tuple[str, str | None, int, Counter[tuple[str, str]]]]:
         """Site, camera, number of its frames, and how many of them were left out, by stage and reason."""
-        frames: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        frames: dict[tuple[str, str | None], list[Row]] = defaultdict(list)
         for night in self.sites:
             for frame in night.frames:
-                frames[night.site, frame["camera_id"] or "unknown"].append(frame)
-        return [(*camera, len(rows), _reasons(rows)) for camera, rows in sorted(frames.items())]
+                frames[night.site, frame["camera_id"]].append(frame)
+        return [(*camera, len(rows), _reasons(rows)) for camera, rows in sorted(frames.items(), key=_by_camera)]
+
+
+def _by_camera(group: tuple[tuple[str, str | None], list[Row]]) -> tuple[str, bool, str]:
+    site, camera_id = group[0]
+    return site, camera_id is None, camera_id or ""
 
 
 def _reasons(frames: Iterable[Row]) -> Counter[tuple[str, str]]:
@@ -152,13 +163,16 @@ def _read_site(lake_uri: str, date: dt.date, site: str, storage: Storage) -> Sit
     if _are_of_one_run(tables):
         return site_night(site, tables)
     runs = {name: sorted(set(table["run_id"].to_pylist())) for name, table in tables.items() if table.num_rows}
-    what = ", ".join(f"{name} of run {' and '.join(ids)}" for name, ids in runs.items()) or "none has a row"
+    what = (
+        ", ".join(f"{name} of run {' and '.join(map(wording.name, ids))}" for name, ids in runs.items())
+        or "none has a row"
+    )
     run_id = runs.get("loads", runs.get("runs", [None]))[0] if "loads" in tables else None
     whole = _read_tables(lake_uri, date, site, storage, run_id) if run_id else {}
-    shown = f"what run {run_id} has made" if _are_of_one_run(whole) else "nothing of this site"
+    shown = f"what run {wording.name(run_id)} has made" if _are_of_one_run(whole) else "nothing of this site"
     notice = (
-        f"{site}: the tables of this night do not belong together ({what}). An audit is replacing them just now or has "
-        f"stopped half-way. This report shows {shown}; run the audit again, then make the report again."
+        f"{wording.name(site)}: the tables of this night do not belong together ({what}). An audit is replacing them "
+        f"just now or has stopped half-way. This report shows {shown}; run the audit again, then make the report again."
     )
     return site_night(site, whole, notice) if _are_of_one_run(whole) else SiteNight(site=site, run=None, notice=notice)
 

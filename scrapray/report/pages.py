@@ -19,6 +19,8 @@ from scrapray.report.names import page_name
 from scrapray.report.night import NIGHTS_BEFORE, Load, Night, Row, Tally, by_supplier, zone_of
 
 INDEX, STYLE = "index.html", "style.css"
+MARK = "scrapray report"
+"""Stands in both, so that those of others are told apart."""
 _PRINTED = 8
 """Close-ups of a load on paper, as style.css has it."""
 _MAX_LISTED = 300
@@ -27,7 +29,7 @@ _FILTERS: dict[str, Callable[..., str]] = {
     name: getattr(wording, name)
     for name in (
         *("name", "percent", "interval", "number", "clock", "day", "reason", "rule_name", "conditions", "found"),
-        *("place", "size"),
+        *("place", "size", "period"),
     )
 }
 Past = Mapping[Date, Sequence[Row]]
@@ -74,7 +76,7 @@ class Report:
         past: Loads of nights before it, oldest first.
         unreadable: Nights before it that could not be read.
         evidence: Of each load of the night, by its key.
-        faults: Why there is no picture of a frame, by frame id.
+        faults: Why there is no picture, by its name.
     """
 
     night: Night
@@ -136,6 +138,7 @@ def _templates() -> jinja2.Environment:
         "NIGHTS_BEFORE": NIGHTS_BEFORE,
         "MAX_CLOSE_UPS": MAX_CLOSE_UPS,
         "PRINTED": _PRINTED,
+        "MARK": MARK,
     }
     return templates
 
@@ -175,7 +178,7 @@ def _listed(report: Report, loads: Sequence[Load]) -> list[tuple[Load, str, str 
 
 
 def _thumbnail(report: Report, load: Load) -> str | None:
-    views = (view for view in report.evidence[load.key].close_ups if view.frame["frame_id"] not in report.faults)
+    views = (view for view in report.evidence[load.key].close_ups if view.name not in report.faults)
     return next((_source(view) for view in views), None)
 
 
@@ -273,7 +276,7 @@ class _Showing:
     def _shown(
         self, view: View, outlined: Sequence[Row], tagged: Sequence[Row], number: int = 0, kind: int = 0
     ) -> Shown:
-        fault = self.faults.get(view.frame["frame_id"])
+        fault = self.faults.get(view.name)
         return Shown(
             view=view,
             source=_source(view),

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
+
 _LONGEST_NAME = 80
 _SPACE = "\N{NO-BREAK SPACE}"
 
@@ -64,7 +66,7 @@ _ROWS, _COLUMNS = ("upper", "middle", "lower"), ("left", "centre", "right")
 def name(words: str | None) -> str:
     """A name from a key or the gate log, fit to be shown: not too long, and without characters that steer a page."""
     if words is None:
-        return "unknown"
+        return "not known"
     if not words.strip():
         return "without a name"
     whole = "".join("\N{REPLACEMENT CHARACTER}" if _steers(letter) else letter for letter in words)
@@ -96,6 +98,15 @@ def clock(moment: dt.datetime | None, zone: ZoneInfo) -> str:
     return "time not known" if moment is None else f"{moment.astimezone(zone):%H:%M:%S}"
 
 
+def period(start: dt.datetime | None, end: dt.datetime | None, zone: ZoneInfo) -> str:
+    """From when to when at the yard; with both of its times named where its clocks are changed in between."""
+    is_changed = start and end and start.astimezone(zone).utcoffset() != end.astimezone(zone).utcoffset()
+    words = (
+        f"{clock(each, zone)}{f'{each.astimezone(zone): %Z}' if each and is_changed else ''}" for each in (start, end)
+    )
+    return " to ".join(words)
+
+
 def day(date: dt.date) -> str:
     """A date that nobody reads the wrong way round."""
     return f"{date.day} {date:%B %Y}"
@@ -115,9 +126,14 @@ def conditions(rule: Mapping[str, Any]) -> str:
     """All conditions of a rule of ``[[verdict.rules]]``."""
     given = ((words, rule[key], key) for key, words in _CONDITIONS.items() if rule.get(key) is not None)
     return ", ".join(
-        _GLIMPSE if (key, value) == ("min_count", 0) else words.format(percent(value, 1) if "frac" in key else value)
+        _GLIMPSE if (key, value) == ("min_count", 0) else words.format(_limit(value) if "frac" in key else value)
         for words, value, key in given
     )
+
+
+def _limit(frac: float) -> str:
+    """A share that somebody has set, in percent with all of its digits: rounded, it would be another rule."""
+    return f"{np.format_float_positional(frac * 100, precision=6, fractional=False, trim='-')}{_SPACE}%"
 
 
 def found(contaminants: list[Mapping[str, Any]]) -> str:

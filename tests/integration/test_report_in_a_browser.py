@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from scrapray.report.nightly import write_report
+from tests.unit.report import nights
 from tests.unit.report.nights import CABLE, CAN, MOTOR, NIGHT, STORAGE, Yard
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -140,6 +141,28 @@ def test_the_keyboard_skips_to_the_content_first(index: Page) -> None:
     assert index.evaluate("document.activeElement.textContent") == "Skip to the content"
     index.keyboard.press("Enter")
     assert index.url.endswith("#main")
+
+
+def test_portrait_frames_are_printed_on_two_sheets_at_most(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nights, "FRAME_HW", (960, 540))
+    nights._picture.cache_clear()
+    yard = Yard(tmp_path)
+    yard.add_load("0007", "L1", [[CAN, MOTOR, CABLE] * 4] * 3, supplier="Alba")
+    yard.publish()
+    yard.make_pictures()
+    nights._picture.cache_clear()
+    write_report(yard.lake, NIGHT, yard.out, storage=STORAGE)
+    (path,) = Path(yard.out, "loads").iterdir()
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(path.as_uri())
+        assert len(re.findall(rb"/Type /Page\b", page.pdf(prefer_css_page_size=True))) in (1, 2)
+        page.emulate_media(media="print")
+        box = page.locator(".overview .stage").first.bounding_box()
+    assert box is not None
+    assert box["width"] / box["height"] == pytest.approx(540 / 960, rel=0.01)
 
 
 def test_a_load_with_many_close_ups_is_printed_on_two_sheets_at_most(worst: Page, tmp_path: Path) -> None:

@@ -69,6 +69,12 @@ def test_intervals_far_wider_than_the_points_are_told_and_not_drawn() -> None:
     assert "wider than the chart, up to 5.000\N{NO-BREAK SPACE}%" in chart.words
 
 
+def test_intervals_that_no_night_has_are_not_told_of() -> None:
+    chart = trend_chart("Contamination", [(days_before(1), tally(0.001)), (NIGHT, tally(0.002))], NIGHT)
+    assert "Lines are" not in chart.words
+    assert chart.words.endswith("No night has an interval.")
+
+
 def test_a_night_of_which_nothing_was_seen_has_no_point() -> None:
     chart = trend_chart("Contamination", [(NIGHT, tally(None))], NIGHT)
     assert chart.marks[0].y is None

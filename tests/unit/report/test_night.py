@@ -49,7 +49,7 @@ def test_rejected_frames_are_counted_by_camera_and_reason(tmp_path: Path) -> Non
     yard.publish()
     assert read(yard).rejected == [
         (SITE, "crane-1", 7, {("quality", "blurred"): 1}),
-        (SITE, "unknown", 1, {("decode", "truncated"): 1}),
+        (SITE, None, 1, {("decode", "truncated"): 1}),
     ]
 
 
@@ -115,6 +115,17 @@ def test_what_has_no_table_of_loads_yet_is_not_shown(tmp_path: Path) -> None:
     STORAGE.delete(partition_uri(yard.lake, "loads", NIGHT, SITE))
     night = read(yard)
     assert (night.loads, night.sites[0].frames, len(night.notices)) == ([], (), 1)
+
+
+def test_a_name_cannot_steer_the_screen_by_a_notice(tmp_path: Path) -> None:
+    yard = two_loads(tmp_path, site="x\x1b[31m\n" + "y" * 100, run_id="run\x1b[2J")
+    yard.publish()
+    STORAGE.delete(partition_uri(yard.lake, "frames", NIGHT, yard.site))
+    (notice,) = read(yard).notices
+    assert notice.startswith("x\N{REPLACEMENT CHARACTER}[31m\N{REPLACEMENT CHARACTER}yyy")
+    assert "loads of run run\N{REPLACEMENT CHARACTER}[2J" in notice
+    assert notice.isprintable()
+    assert notice.index(":") == 80
 
 
 def test_a_missing_row_is_noticed_by_the_counts_of_the_run(tmp_path: Path) -> None:

@@ -1,10 +1,18 @@
 import datetime as dt
+import re
+from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+import ray.data
 from typer.testing import CliRunner
 
-from scrapray import cli
+from scrapray import cli, cluster
+from scrapray.errors import ConfigurationError
+from scrapray.lake import partition_uri
+from scrapray.report.evidence import View, choose_evidence
+from scrapray.report.night import read_night
 from scrapray.report.nightly import ReportSummary, write_report
 from tests.unit.report.nights import CAN, NIGHT, STORAGE, Yard, two_loads
 
@@ -15,6 +23,36 @@ def content(folder: str) -> dict[str, bytes]:
 
 def report(yard: Yard, date: dt.date = NIGHT) -> ReportSummary:
     return write_report(yard.lake, date, yard.out, storage=STORAGE)
+
+
+def _views_of(yard: Yard, frame_id: str) -> list[View]:
+    evidence = [choose_evidence(load) for load in read_night(yard.lake, yard.date, STORAGE).loads]
+    return [view for each in evidence for view in each.views if view.frame["frame_id"] == frame_id]
+
+
+def _shown(yard: Yard) -> set[str]:
+    """Pictures that the pages of loads ask for."""
+    pages = (path.read_text() for path in Path(yard.out, "loads").iterdir())
+    return {name for page in pages for name in re.findall(r'src="\.\./(pictures/[^"]+)"', page)}
+
+
+@pytest.fixture
+def cut_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are cut in this process and not on Ray."""
+
+    class Blocks:
+        def __init__(self, tables: list[pa.Table]) -> None:
+            self._tables = tables
+
+        def map_batches(self, work: Callable[[pa.Table], pa.Table], **_: object) -> "Blocks":
+            return Blocks([work(table) for table in self._tables])
+
+        def iter_batches(self, **_: object) -> list[pa.Table]:
+            return self._tables
+
+    monkeypatch.setattr(cluster, "join", lambda **_: None)
+    monkeypatch.setattr(cluster, "set_up_data", lambda _: None)
+    monkeypatch.setattr(ray.data, "from_arrow", Blocks)
 
 
 @pytest.fixture
@@ -83,9 +121,86 @@ def test_what_could_not_be_shown_is_in_the_summary(yard: Yard) -> None:
     )
     assert str(summary).splitlines() == [
         "north: mixed",
-        "2 frames without a picture: This frame is no longer in the archive.",
+        "pictures missing of 2 frames: This frame is no longer in the archive.",
         "1 load, 0 pictures, 1.0 MB: report/index.html",
     ]
+
+
+def test_good_pictures_of_a_frame_that_is_gone_are_kept_when_another_is_wanted_of_it(
+    yard: Yard, cut_here: None
+) -> None:
+    views = {view.name for view in _views_of(yard, "north-2")}
+    lost = sorted(views)[0]
+    Path(yard.out, "pictures", lost).unlink()
+    (yard.archive / "north-2.jpg").unlink()
+    summary = report(yard)
+    assert summary.faults == {"missing": 1}
+    there = {name for name in content(yard.out) if name.startswith("pictures/")}
+    assert {f"pictures/{name}" for name in views} - there == {f"pictures/{lost}"}
+    assert _shown(yard) == there
+
+
+def test_a_frame_that_is_gone_is_shown_where_the_same_bytes_lie_elsewhere(tmp_path: Path, cut_here: None) -> None:
+    yard = Yard(tmp_path)
+    yard.add_load("A", "L1", [[CAN], [CAN]])
+    yard.add_load("B", "L2", [[CAN], [CAN]])
+    first, _, third, _ = yard.rows["frames"]
+    third["content_sha256"] = first["content_sha256"]
+    Path(third["uri"]).write_bytes(Path(first["uri"]).read_bytes())
+    yard.publish()
+    for gone in (first, third):
+        data = Path(gone["uri"]).read_bytes()
+        Path(gone["uri"]).unlink()
+        assert report(yard).faults == {}
+        assert _shown(yard) == {name for name in content(yard.out) if name.startswith("pictures/")}
+        STORAGE.delete_folder(f"{yard.out}/pictures")
+        Path(gone["uri"]).write_bytes(data)
+    Path(first["uri"]).unlink()
+    Path(third["uri"]).unlink()
+    assert report(yard).faults == {"missing": 2}
+
+
+def test_an_empty_picture_is_made_again(yard: Yard, cut_here: None) -> None:
+    report(yard)
+    before = content(yard.out)
+    Path(yard.out, next(name for name in before if name.startswith("pictures/"))).write_bytes(b"")
+    report(yard)
+    assert content(yard.out) == before
+
+
+@pytest.mark.parametrize("name", ["index.html", "style.css"])
+def test_the_pages_of_somebody_else_are_not_replaced(name: str, yard: Yard, tmp_path: Path) -> None:
+    web = tmp_path / "web"
+    web.mkdir()
+    (web / name).write_text("my own site")
+    with pytest.raises(ConfigurationError, match=f"{name}: what is there is of no report"):
+        write_report(yard.lake, NIGHT, str(web), storage=STORAGE)
+    assert content(str(web)) == {name: b"my own site"}
+
+
+@pytest.mark.parametrize("place", ["lake", "lake/", "lake/report", "archive/../lake", "link/report"])
+def test_no_report_is_written_into_the_lake(place: str, yard: Yard, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "lake")
+    before = content(yard.lake)
+    with pytest.raises(ConfigurationError, match="is there; give another folder"):
+        write_report(yard.lake, NIGHT, str(tmp_path / place), storage=STORAGE)
+    assert content(yard.lake) == before
+
+
+def test_a_folder_beside_the_lake_with_a_longer_name_is_no_part_of_it(yard: Yard, tmp_path: Path) -> None:
+    out = tmp_path / "lake-report"
+    Path(yard.out).rename(out)  # with the pictures
+    assert write_report(yard.lake, NIGHT, str(out), storage=STORAGE).num_loads == 2
+
+
+def test_where_a_site_cannot_be_shown_its_earlier_pages_stay(yard: Yard) -> None:
+    report(yard)
+    before = content(yard.out)
+    STORAGE.delete(partition_uri(yard.lake, "loads", NIGHT, yard.site))
+    summary = report(yard)
+    assert len(summary.notices) == 1
+    after = content(yard.out)
+    assert {name for name in before if after.get(name) != before[name]} == {"index.html"}
 
 
 def test_the_command_makes_a_report(yard: Yard) -> None:

@@ -1,3 +1,4 @@
+import datetime as dt
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +20,7 @@ def plain(words: str) -> str:
 @pytest.mark.parametrize(
     ("words", "shown"),
     [
-        (None, "unknown"),
+        (None, "not known"),
         ("0007", "0007"),
         (" ", "without a name"),
         ("a\x00b\nc", "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c"),
@@ -46,6 +47,22 @@ def test_times_are_those_of_the_yard() -> None:
     assert wording.clock(moment(7), ZoneInfo("Europe/Rome")) == "06:20:07"
     assert wording.clock(None, ZoneInfo("UTC")) == "time not known"
     assert wording.day(moment(0).date()) == "20 November 2026"
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "words"),
+    [
+        ("2026-10-25T00:50Z", "2026-10-25T01:10Z", "02:50:00 CEST to 02:10:00 CET"),
+        ("2026-10-25T01:10Z", "2026-10-25T01:20Z", "02:10:00 to 02:20:00"),
+        ("2026-11-20T22:50Z", "2026-11-20T23:10Z", "23:50:00 to 00:10:00"),
+        ("2026-11-20T22:50Z", None, "23:50:00 to time not known"),
+    ],
+)
+def test_a_period_does_not_end_before_it_begins_when_clocks_are_put_back(
+    start: str, end: str | None, words: str
+) -> None:
+    first, last = (each and dt.datetime.fromisoformat(each) for each in (start, end))
+    assert wording.period(first, last, ZoneInfo("Europe/Rome")) == words
 
 
 @pytest.mark.parametrize(
@@ -89,6 +106,14 @@ def test_conditions_read_like_a_sentence() -> None:
     rule = {"class_name": "spray can", "min_count": 0, "min_contamination_frac": 0.001}
     words = "a spray can, a single frame is enough, contamination 0.1 % or more"
     assert plain(wording.conditions(rule)) == words
+
+
+@pytest.mark.parametrize(
+    ("frac", "shown"),
+    [(0.00004, "0.004"), (0.0004, "0.04"), (0.0005, "0.05"), (0.0007, "0.07"), (0.0025, "0.25"), (0.01, "1"), (0, "0")],
+)
+def test_a_limit_is_shown_as_it_was_set(frac: float, shown: str) -> None:
+    assert plain(wording.conditions({"min_contamination_frac": frac})) == f"contamination {shown} % or more"
 
 
 def test_what_a_load_holds_tells_counts_from_glimpses() -> None:
