@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from scrapray import schema
-from scrapray.errors import SchemaError
+from scrapray.errors import SchemaError, StorageError
 from scrapray.lake import FOOTER_KEY, conform, partition_uri, read_as_written
 from scrapray.storage import Storage, join
 
@@ -60,7 +60,7 @@ def verify(lake_uri: str, storage: Storage, date: dt.date | None = None) -> Veri
         date: One night only; then only tables are looked at, not what lies beside them.
 
     Raises:
-        StorageError: The lake cannot be read.
+        StorageError: The lake cannot be read, or nothing is published there, or not for that date.
     """
     faults, num_rows = [], 0
     nights, strays = _published_nights(lake_uri, storage)
@@ -76,7 +76,19 @@ def verify(lake_uri: str, storage: Storage, date: dt.date | None = None) -> Veri
             Fault(place=uri, what="is no table of a night", mend="delete it, or keep it elsewhere") for uri in strays
         ]
         faults += _faults_of_runs(lake_uri, nights, storage)
+    if not nights and not faults:
+        raise nothing_published(lake_uri, date)
     return Verified(num_nights=len(nights), num_rows=num_rows, faults=tuple(faults))
+
+
+def nothing_published(lake_uri: str, date: dt.date | None = None) -> StorageError:
+    """What is said where a lake, or a date of it, has nothing to look at."""
+    what = f"nothing is published in {lake_uri}"
+    if date:
+        return StorageError(f"{what} for {date}; give a date that was audited", reason="missing")
+    return StorageError(
+        f"{what}: it has no table of loads; give the folder or URI that scrapray audit published to", reason="missing"
+    )
 
 
 def retire(lake_uri: str, keep: int, storage: Storage) -> int:
@@ -94,11 +106,14 @@ def retire(lake_uri: str, keep: int, storage: Storage) -> int:
 
     Raises:
         SchemaError: The row of a run cannot be read, so that nobody knows how old it is.
-        StorageError: The lake cannot be read or written.
+        StorageError: The lake cannot be read or written, or there is none.
     """
     assert keep >= 1, "the newest run may be one that is being written"
     finished: dict[Night, list[tuple[dt.datetime, str]]] = defaultdict(list)
-    for (run_id, night), tables in _run_folders(lake_uri, storage).items():
+    folders = _run_folders(lake_uri, storage)
+    if not folders and not storage.list_names(join(lake_uri, "loads")):
+        raise nothing_published(lake_uri)
+    for (run_id, night), tables in folders.items():
         if "runs" in tables:
             finished[night].append((_finished_utc(partition_uri(lake_uri, "runs", *night, run_id), storage), run_id))
     old = [

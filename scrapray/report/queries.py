@@ -8,6 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from scrapray.errors import ConfigurationError, StorageError
+from scrapray.lake_care import nothing_published
 from scrapray.report.views import TABLES, VIEWS, statements
 from scrapray.review.verdicts import all_reviewed_loads
 from scrapray.storage import Storage, absolute, join
@@ -100,11 +101,7 @@ def _told_apart(names: Sequence[str]) -> list[str]:
 def _statements(lake_uri: str, storage: Storage) -> list[str]:
     with_files = [table for table in TABLES if _has_files(join(lake_uri, table), storage)]
     if "loads" not in with_files:
-        raise StorageError(
-            f"nothing is published in {lake_uri}: it has no table of loads; give the folder or URI that scrapray audit "
-            "published to",
-            reason="missing",
-        )
+        raise nothing_published(lake_uri)
     return list(statements(absolute(lake_uri), _types(), with_files))
 
 

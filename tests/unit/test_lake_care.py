@@ -290,3 +290,22 @@ def test_the_commands_say_what_they_found_and_did(lake, storage):
     assert "is missing" in broken.stdout
     assert "audit that night again" in broken.stdout
     assert "1 faults" in broken.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["verify", "NOWHERE"], "nothing is published in"),
+        (["retire", "NOWHERE"], "nothing is published in"),
+        (["verify", "EMPTY"], "give the folder or URI that scrapray audit published to"),
+        (["retire", "EMPTY"], "give the folder or URI that scrapray audit published to"),
+        (["verify", "LAKE", "--date", "2026-11-21"], "for 2026-11-21; give a date that was audited"),
+    ],
+)
+def test_where_nothing_is_published_one_line_says_so(arguments, words, lake, storage, tmp_path):
+    publish(lake, "r1", storage)
+    (tmp_path / "empty").mkdir()
+    places = {"LAKE": lake, "NOWHERE": str(tmp_path / "lke"), "EMPTY": str(tmp_path / "empty")}
+    answer = CliRunner().invoke(cli.app, ["lake", *(places.get(argument, argument) for argument in arguments)])
+    assert (answer.exit_code, answer.stdout, answer.stderr.count("\n")) == (2, "", 1)
+    assert words in answer.stderr
