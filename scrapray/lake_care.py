@@ -18,7 +18,7 @@ import pyarrow as pa
 from scrapray import schema
 from scrapray.errors import SchemaError, StorageError
 from scrapray.lake import FOOTER_KEY, conform, partition_uri, read_as_written
-from scrapray.storage import Storage, join
+from scrapray.storage import Storage, absolute, join
 
 Tables = Mapping[str, pa.Table]
 Night = tuple[dt.date, str]
@@ -72,9 +72,7 @@ def verify(lake_uri: str, storage: Storage, date: dt.date | None = None) -> Veri
         faults += found
         num_rows += sum(table.num_rows for table in tables.values())
     if date is None:
-        faults += [
-            Fault(place=uri, what="is no table of a night", mend="delete it, or keep it elsewhere") for uri in strays
-        ]
+        faults += map(_stray, strays)
         faults += _faults_of_runs(lake_uri, nights, storage)
     if not nights and not faults:
         raise nothing_published(lake_uri, date)
@@ -110,7 +108,7 @@ def retire(lake_uri: str, keep: int, storage: Storage) -> int:
     """
     assert keep >= 1, "the newest run may be one that is being written"
     finished: dict[Night, list[tuple[dt.datetime, str]]] = defaultdict(list)
-    folders = _run_folders(lake_uri, storage)
+    folders, _ = _run_folders(lake_uri, storage)
     if not folders and not storage.list_names(join(lake_uri, "loads")):
         raise nothing_published(lake_uri)
     for (run_id, night), tables in folders.items():
@@ -147,32 +145,37 @@ def _published_nights(lake_uri: str, storage: Storage) -> tuple[dict[Night, set[
     strays = []
     for table in schema.PUBLISHED:
         for uri in storage.list_names(join(lake_uri, table)):
-            if place := _place_of(uri):
+            if place := _place_of(uri, absolute(lake_uri)):
                 nights[place[1]].add(table)
             else:
                 strays.append(uri)
     return dict(nights), strays
 
 
-def _run_folders(lake_uri: str, storage: Storage) -> dict[tuple[str, Night], set[str]]:
-    """The tables that each run has in its own folder, by run, date and site."""
+def _run_folders(lake_uri: str, storage: Storage) -> tuple[dict[tuple[str, Night], set[str]], list[str]]:
+    """The tables that each run has in its own folder, by run, date and site; and files that are no such table."""
     folders: dict[tuple[str, Night], set[str]] = defaultdict(set)
-    root = join(lake_uri, "_runs") + "/"
+    strays = []
+    root = join(absolute(lake_uri), "_runs")
     for uri in storage.list_names(root):
-        if place := _place_of(uri):
-            folders[uri.rpartition(f"/{place[0]}/date=")[0].rpartition("/")[2], place[1]].add(place[0])
-    return dict(folders)
+        run_id = uri.removeprefix(f"{root}/").partition("/")[0]
+        if place := _place_of(uri, join(root, run_id)):
+            folders[run_id, place[1]].add(place[0])
+        else:
+            strays.append(uri)
+    return dict(folders), strays
 
 
-def _place_of(uri: str) -> tuple[str, Night] | None:
-    """Table, date and site that a file holds; None for any other file."""
-    match = _PLACE.fullmatch("/".join(uri.rsplit("/", 4)[1:]))
+def _place_of(uri: str, root_uri: str) -> tuple[str, Night] | None:
+    """Table, date and site that a file below a lake or a run holds; None for any other file, copies of tables too."""
+    match = _PLACE.fullmatch(uri.removeprefix(f"{root_uri.rstrip('/')}/"))
     if not match or match["table"] not in schema.PUBLISHED:
         return None
     try:
-        return match["table"], (dt.date.fromisoformat(match["date"]), unquote(match["site"]))
+        night = dt.date.fromisoformat(match["date"]), unquote(match["site"])
     except ValueError:  # a 31st of June
         return None
+    return (match["table"], night) if uri == partition_uri(root_uri, match["table"], *night) else None
 
 
 def _published_runs(lake_uri: str, night: Night, storage: Storage) -> set[str]:
@@ -278,9 +281,15 @@ def _pairs(table: pa.Table, first: str, second: str) -> Iterator[tuple[Any, Any]
     return zip(table[first].to_pylist(), table[second].to_pylist(), strict=True)
 
 
+def _stray(uri: str) -> Fault:
+    return Fault(place=uri, what="is no table of a night", mend="delete it, or keep it elsewhere")
+
+
 def _faults_of_runs(lake_uri: str, nights: Mapping[Night, set[str]], storage: Storage) -> Iterator[Fault]:
     """Folders of runs that no published night can go back to."""
-    for (run_id, night), tables in sorted(_run_folders(lake_uri, storage).items()):
+    folders, strays = _run_folders(lake_uri, storage)
+    yield from map(_stray, strays)
+    for (run_id, night), tables in sorted(folders.items()):
         place = f"{join(lake_uri, '_runs', run_id)}, {night[0]} {night[1]}"
         if tables != set(schema.PUBLISHED):
             missing = ", ".join(name for name in schema.PUBLISHED if name not in tables)

@@ -200,6 +200,27 @@ def test_what_lies_there_without_a_use_is_named(lake, storage):
     assert all("is no table of a night" in fault for fault in found[:2])
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "loads/loads/date=2026-11-20/site=a",
+        "loads/date=2026-11-20/backup/site=a",
+        "loads/date=2026-11-20/site=a/site=a",
+        "loads/date=2026-11-20/site=%61",
+        "loads/date=20261120/site=a",
+        "_runs/r1/old/loads/date=2026-11-20/site=a",
+        "_runs/r1/loads/date=2026-11-20/site=%61",
+    ],
+)
+def test_a_copy_of_a_table_at_another_place_is_named(place, lake, storage, monkeypatch):
+    publish(lake, "r1", storage, site="a")
+    copy = Path(lake, place, "part-0.parquet")
+    storage.copy(partition_uri(lake, "loads", FRIDAY, "a"), str(copy))
+    assert faults(lake) == [f"{copy}: is no table of a night"]
+    monkeypatch.chdir(Path(lake).parent)
+    assert faults("lake/") == [f"{copy}: is no table of a night"]
+
+
 def test_one_night_can_be_looked_at_alone(lake, storage):
     publish(lake, "r1", storage)
     publish(lake, "r2", storage, date=SATURDAY)
