@@ -7,17 +7,18 @@ killed, the next call goes on.
 import datetime as dt
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from scrapray import schema
 from scrapray.errors import SchemaError, StorageError
-from scrapray.lake import FOOTER_KEY, conform, partition_uri, read_as_written
+from scrapray.lake import FOOTER_KEY, conform, partition_uri, read_as_written, read_table
 from scrapray.storage import Storage, absolute, join
 
 Tables = Mapping[str, pa.Table]
@@ -25,6 +26,7 @@ Night = tuple[dt.date, str]
 
 _PLACE = re.compile(r"(?P<table>[^/]+)/date=(?P<date>\d{4}-\d\d-\d\d)/site=(?P<site>[^/]*)/part-0\.parquet")
 _AUDIT_AGAIN = "audit that night again"
+_NOT_IN_EVERY_VERSION = {"peak_score"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,7 @@ def verify(lake_uri: str, storage: Storage, date: dt.date | None = None) -> Veri
     Raises:
         StorageError: The lake cannot be read, or nothing is published there, or not for that date.
     """
-    faults, num_rows = [], 0
+    faults, num_rows, runs = [], 0, {}
     nights, strays = _published_nights(lake_uri, storage)
     nights = {night: tables for night, tables in nights.items() if date in (None, night[0])}
     for night in sorted(nights):
@@ -71,9 +73,11 @@ def verify(lake_uri: str, storage: Storage, date: dt.date | None = None) -> Veri
         found += [Fault(place=place, what=what, mend=mend) for what, mend in _faults_of_night(night, tables)]
         faults += found
         num_rows += sum(table.num_rows for table in tables.values())
+        runs[night] = {run_id for table in tables.values() for run_id in table["run_id"].unique().to_pylist()}
     if date is None:
         faults += map(_stray, strays)
-        faults += _faults_of_runs(lake_uri, nights, storage)
+        faults += _faults_of_runs(lake_uri, runs, storage)
+        faults += _faults_of_reviews(lake_uri, storage)
     if not nights and not faults:
         raise nothing_published(lake_uri, date)
     return Verified(num_nights=len(nights), num_rows=num_rows, faults=tuple(faults))
@@ -225,11 +229,13 @@ def _check_footer(table: pa.Table, name: str, uri: str) -> None:
         raise SchemaError(f"{uri} has schema version {version}, this scrapray knows 1 to {schema.SCHEMA_VERSION}")
     if version == schema.SCHEMA_VERSION:
         conform(table, schema.PUBLISHED[name], uri)
+    elif missing := set(schema.PUBLISHED[name].names) - set(table.column_names) - _NOT_IN_EVERY_VERSION:
+        raise SchemaError(f"{uri} misses {', '.join(sorted(missing))}")
 
 
 def _faults_of_night(night: Night, tables: Tables) -> Iterator[tuple[str, str]]:
     """What is wrong with the rows of a night, and the mend."""
-    if strange := [name for name, table in tables.items() if set(_pairs(table, "date", "site")) - {night}]:
+    if strange := [name for name, table in tables.items() if set(_rows(table, "date", "site")) - {night}]:
         yield f"{', '.join(strange)} hold rows of another date or site", _AUDIT_AGAIN
     runs = {name: set(table["run_id"].to_pylist()) for name, table in tables.items() if table.num_rows}
     if len(set().union(*runs.values())) > 1:
@@ -247,7 +253,7 @@ def _faults_of_night(night: Night, tables: Tables) -> Iterator[tuple[str, str]]:
 def _faults_of_rows(tables: Tables) -> Iterator[str]:
     """What does not fit together in the tables of one run."""
     (run,) = tables["runs"].to_pylist()
-    frames: dict[str, str] = dict(_pairs(tables["frames"], "frame_id", "status"))
+    frames: dict[str, str] = dict(_rows(tables["frames"], "frame_id", "status"))
     num_used = sum(status == "used" for status in frames.values())
     counted = {
         "num_frames": tables["frames"].num_rows,
@@ -260,33 +266,79 @@ def _faults_of_rows(tables: Tables) -> Iterator[str]:
             yield f"runs says {name} = {run[name]}, the tables hold {count}"
     if len(frames) != tables["frames"].num_rows:
         yield "a frame stands twice in frames"
-    loads = set(_pairs(tables["loads"], "truck_id", "load_id"))
-    evidence = {frame_id for ids in tables["loads"]["evidence_frame_ids"].to_pylist() for frame_id in ids}
-    yield from _unknown("evidence frames of loads", evidence - set(frames), "frames")
-    seen = set(tables["detections"]["frame_id"].to_pylist())
-    used = {frame_id for frame_id, status in frames.items() if status == "used"}
-    yield from _unknown("frames of detections", seen - used, "frames with status used")
-    placed = {load for load in _pairs(tables["frames"], "truck_id", "load_id") if load[1] is not None}
-    yield from _unknown("loads of frames", {load for _, load in placed - loads}, "loads")
-    trucks = {truck for truck, _ in loads if truck is not None}
+    yield from _faults_of_detections(tables, {name for name, status in frames.items() if status == "used"})
+    yield from _faults_of_loads(tables, set(frames))
+
+
+def _faults_of_detections(tables: Tables, used: set[str]) -> Iterator[str]:
+    """What does not fit to the frames that were used, and to what these say was detected on them."""
+    frames, detections = tables["frames"], tables["detections"]
+    if len(detections["detection_id"].unique()) != detections.num_rows:
+        yield "a detection stands twice in detections"
+    places = set(_rows(detections, "frame_id", "truck_id", "load_id"))
+    yield from _unknown("frames of detections", {frame for frame, *_ in places} - used, "frames with status used")
+    if moved := {row[0] for row in places - set(_rows(frames, "frame_id", "truck_id", "load_id"))} & used:
+        yield f"detections name another truck or load than their frame: {_some(moved)}"
+    classes = frames["classes"].combine_chunks()
+    found = pc.list_flatten(classes)
+    of_class = {name: pc.struct_field(found, name) for name in ("class_name", "num_detections")}
+    said = pa.table({"frame_id": frames["frame_id"].take(pc.list_parent_indices(classes)), **of_class})
+    said = said.filter(pc.field("num_detections") > 0)
+    said = said.group_by(["frame_id", "class_name"]).aggregate([("num_detections", "sum")])
+    there = detections.group_by(["frame_id", "class_name"]).aggregate([([], "count_all")])
+    said_rows = set(_rows(said, "frame_id", "class_name", "num_detections_sum"))
+    if differing := {row[0] for row in said_rows ^ set(_rows(there, "frame_id", "class_name", "count_all"))}:
+        yield f"detections are not as many as frames say: {_some(differing)}"
+
+
+def _faults_of_loads(tables: Tables, frame_ids: set[str]) -> Iterator[str]:
+    """What does not fit to the frames that loads were made of, and to trucks."""
+    loads = tables["loads"]
+    evidence = {frame_id for ids in loads["evidence_frame_ids"].to_pylist() for frame_id in ids}
+    yield from _unknown("evidence frames of loads", evidence - frame_ids, "frames")
+    names = set(_rows(loads, "truck_id", "load_id"))
+    if len(names) != loads.num_rows:
+        yield "a load stands twice in loads"
+    num_frames: Counter[Any] = Counter()
+    num_used: Counter[Any] = Counter()
+    for truck, load, status in _rows(tables["frames"], "truck_id", "load_id", "status"):
+        if load is not None:
+            num_frames[truck, load] += 1
+            num_used[truck, load] += status == "used"
+    yield from _unknown("loads of frames", {load for _, load in set(num_frames) - names}, "loads")
+    if empty := {load for _, load in names - set(num_frames)}:
+        yield f"loads have no frame: {_some(empty)}"
+    differing = {
+        load
+        for truck, load, *said in _rows(loads, "truck_id", "load_id", "num_frames", "num_used")
+        if (truck, load) in num_frames and said != [num_frames[truck, load], num_used[truck, load]]
+    }
+    if differing:
+        yield f"loads have other numbers of frames than they say: {_some(differing)}"
+    trucks = {truck for truck, _ in names if truck is not None}
     yield from _unknown("trucks of loads", trucks - set(tables["trucks"]["truck_id"].to_pylist()), "trucks")
 
 
 def _unknown(what: str, names: set[Any], table: str) -> Iterator[str]:
     if names:
-        yield f"{what} are not in {table}: {min(names)}{f' and {len(names) - 1} more' if len(names) > 1 else ''}"
+        yield f"{what} are not in {table}: {_some(names)}"
 
 
-def _pairs(table: pa.Table, first: str, second: str) -> Iterator[tuple[Any, Any]]:
-    return zip(table[first].to_pylist(), table[second].to_pylist(), strict=True)
+def _some(names: set[Any]) -> str:
+    """One of them, and how many more there are."""
+    return f"{min(names)}{f' and {len(names) - 1} more' if len(names) > 1 else ''}"
+
+
+def _rows(table: pa.Table, *names: str) -> Iterator[tuple[Any, ...]]:
+    return zip(*(table[name].to_pylist() for name in names), strict=True)
 
 
 def _stray(uri: str) -> Fault:
     return Fault(place=uri, what="is no table of a night", mend="delete it, or keep it elsewhere")
 
 
-def _faults_of_runs(lake_uri: str, nights: Mapping[Night, set[str]], storage: Storage) -> Iterator[Fault]:
-    """Folders of runs that no published night can go back to."""
+def _faults_of_runs(lake_uri: str, published: Mapping[Night, set[str]], storage: Storage) -> Iterator[Fault]:
+    """Folders of runs that no published night can go back to, and published runs that have none."""
     folders, strays = _run_folders(lake_uri, storage)
     yield from map(_stray, strays)
     for (run_id, night), tables in sorted(folders.items()):
@@ -295,9 +347,29 @@ def _faults_of_runs(lake_uri: str, nights: Mapping[Night, set[str]], storage: St
             missing = ", ".join(name for name in schema.PUBLISHED if name not in tables)
             what = f"lacks {missing}: it is being written or deleted, or that was stopped"
             yield Fault(place=place, what=what, mend="when no audit is at work, delete it")
-        elif night not in nights:
+        elif night not in published:
             yield Fault(
                 place=place,
                 what="belongs to a night of which nothing is published",
                 mend=f"{_AUDIT_AGAIN}, or delete it",
             )
+    for night, run_ids in sorted(published.items()):
+        for run_id in sorted(run_ids):
+            if (run_id, night) not in folders:
+                yield Fault(
+                    place=f"{night[0]} {night[1]}",
+                    what=f"{run_id} is published and not in _runs: once another run is, nobody can go back to it",
+                    mend=f"{_AUDIT_AGAIN}, or keep a copy of its tables",
+                )
+
+
+def _faults_of_reviews(lake_uri: str, storage: Storage) -> Iterator[Fault]:
+    """What people were asked and what they said, where it cannot be read."""
+    for folder, columns in (("reviews", schema.REVIEWS), ("_review_queues", schema.REVIEW_QUEUE)):
+        for uri in storage.list_names(join(lake_uri, folder)):
+            try:
+                if uri.endswith(".parquet"):
+                    read_table(uri, columns, storage)
+            except SchemaError as error:
+                mend = "put it back from a copy, or move it out of the lake and do that import or export again"
+                yield Fault(place=uri, what=str(error).removeprefix(f"{uri} "), mend=mend)

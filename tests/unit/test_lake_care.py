@@ -90,7 +90,16 @@ def test_what_audits_publish_is_whole(lake, storage):
 @pytest.mark.parametrize("version", OLDER)
 def test_what_earlier_versions_published_is_whole(version, tmp_path):
     write_older_night(tmp_path, version, FRIDAY, SITE, night("r1"))
+    write_older_night(tmp_path / "_runs" / "r1", version, FRIDAY, SITE, night("r1"))
     assert faults(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize(("table", "column"), [("frames", "status"), ("runs", "num_loads"), ("loads", "num_used")])
+def test_a_table_of_an_earlier_version_without_a_column_is_named(table, column, tmp_path):
+    write_older_night(tmp_path, 1, FRIDAY, SITE, night("r1"))
+    path = path_of(str(tmp_path), table)
+    pq.write_table(pq.ParquetFile(path).read().drop_columns(column), path)
+    assert f"{path}: misses {column}" in faults(str(tmp_path))
 
 
 def test_a_night_without_anything_is_whole(lake, storage):
@@ -116,6 +125,14 @@ def test_a_night_without_anything_is_whole(lake, storage):
         ),
         ("loads", lambda table: with_values(table, load_id="other"), "loads of frames are not in loads: L000"),
         ("detections", lambda table: with_values(table, frame_id="x"), "are not in frames with status used: x"),
+        ("detections", lambda table: pa.concat_tables([table, table.slice(0, 1)]), "a detection stands twice"),
+        ("detections", lambda table: table.slice(1), "detections are not as many as frames say: r1-"),
+        ("detections", lambda table: with_values(table, class_name="x"), "detections are not as many as frames say"),
+        ("detections", lambda table: with_values(table, load_id="x"), "name another truck or load than their frame"),
+        ("loads", lambda table: with_values(table, num_frames=9), "other numbers of frames than they say: L000"),
+        ("loads", lambda table: with_values(table, num_used=9), "other numbers of frames than they say: L000"),
+        ("loads", lambda table: with_values(table, load_id="other"), "loads have no frame: other"),
+        ("loads", lambda table: pa.concat_tables([table, table.slice(0, 1)]), "a load stands twice in loads"),
         ("trucks", lambda table: table.slice(1), "trucks of loads are not in trucks: "),
         ("loads", lambda table: with_values(table, site="elsewhere"), "loads hold rows of another date or site"),
         ("loads", lambda table: with_values(table, run_id="r2"), "is half published"),
@@ -219,6 +236,21 @@ def test_a_copy_of_a_table_at_another_place_is_named(place, lake, storage, monke
     assert faults(lake) == [f"{copy}: is no table of a night"]
     monkeypatch.chdir(Path(lake).parent)
     assert faults("lake/") == [f"{copy}: is no table of a night"]
+
+
+def test_a_published_run_without_its_folder_cannot_be_gone_back_to(lake, storage):
+    publish(lake, "r1", storage)
+    shutil.rmtree(Path(lake, "_runs", "r1"))
+    (fault,) = faults(lake)
+    assert fault.startswith(f"{FRIDAY} {SITE}: r1 is published and not in _runs: once another run is, nobody can")
+
+
+@pytest.mark.parametrize("folder", ["reviews", "_review_queues"])
+def test_a_review_that_cannot_be_read_is_named(folder, lake, storage):
+    publish(lake, "r1", storage)
+    storage.write_bytes(join(lake, folder, "a.parquet"), b"no Parquet")
+    (fault,) = faults(lake)
+    assert fault.startswith(f"{lake}/{folder}/a.parquet: is not readable as Parquet")
 
 
 def test_one_night_can_be_looked_at_alone(lake, storage):
