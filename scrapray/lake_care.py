@@ -8,7 +8,8 @@ import datetime as dt
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -26,6 +27,7 @@ Night = tuple[dt.date, str]
 
 _PLACE = re.compile(r"(?P<table>[^/]+)/date=(?P<date>\d{4}-\d\d-\d\d)/site=(?P<site>[^/]*)/part-0\.parquet")
 _AUDIT_AGAIN = "audit that night again"
+_ASKED = ["queue_id", "run_id", "date", "site"]
 _NOT_IN_EVERY_VERSION = {"peak_score"}
 
 
@@ -50,6 +52,21 @@ class Verified:
 
     num_nights: int
     num_rows: int
+    faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retired:
+    """What became of old runs, each date and site counted.
+
+    Attributes:
+        num_deleted: Runs that were deleted.
+        num_in_review: Old runs that stay because people are asked about them and no answer was imported.
+        faults: What cannot be read, so that runs stay.
+    """
+
+    num_deleted: int
+    num_in_review: int
     faults: tuple[Fault, ...]
 
 
@@ -93,8 +110,8 @@ def nothing_published(lake_uri: str, date: dt.date | None = None) -> StorageErro
     )
 
 
-def retire(lake_uri: str, keep: int, storage: Storage) -> int:
-    """Delete what old runs have made, but for the newest of each date and site and for what is published.
+def retire(lake_uri: str, keep: int, storage: Storage) -> Retired:
+    """Delete what old runs have made, but for the newest of each date and site, what is published and what is asked.
 
     The table ``runs`` of a run goes last: as long as it is there, the next call finds what is left.
 
@@ -103,44 +120,78 @@ def retire(lake_uri: str, keep: int, storage: Storage) -> int:
         keep: Newest runs to keep for each date and site, 1 or more.
         storage: The door to it.
 
-    Returns:
-        How many runs were deleted, each date and site counted.
-
     Raises:
-        SchemaError: The row of a run cannot be read, so that nobody knows how old it is.
+        SchemaError: What people are asked cannot be read, so that nobody knows of which runs.
         StorageError: The lake cannot be read or written, or there is none.
     """
     assert keep >= 1, "the newest run may be one that is being written"
-    finished: dict[Night, list[tuple[dt.datetime, str]]] = defaultdict(list)
     folders, _ = _run_folders(lake_uri, storage)
     if not folders and not storage.list_names(join(lake_uri, "loads")):
         raise nothing_published(lake_uri)
+    asked = _runs_in_review(lake_uri, storage)
+    runs: dict[Night, list[str]] = defaultdict(list)
     for (run_id, night), tables in folders.items():
         if "runs" in tables:
-            finished[night].append((_finished_utc(partition_uri(lake_uri, "runs", *night, run_id), storage), run_id))
-    old = [
-        (run_id, night)
-        for night, runs in finished.items()
-        for _, run_id in sorted(runs, reverse=True)[keep:]
-        if run_id not in _published_runs(lake_uri, night, storage)
-    ]
-    for run_id, night in old:
+            runs[night].append(run_id)
+    old, faults = [], []
+    for night, run_ids in runs.items():
+        of_night, found = _old_runs(lake_uri, night, run_ids, keep, storage)
+        old += [(run_id, night) for run_id in of_night]
+        faults += found
+    deleted = [run for run in old if run not in asked]
+    _delete_runs(lake_uri, deleted, storage)
+    return Retired(num_deleted=len(deleted), num_in_review=len(old) - len(deleted), faults=tuple(faults))
+
+
+def _old_runs(
+    lake_uri: str, night: Night, run_ids: Sequence[str], keep: int, storage: Storage
+) -> tuple[list[str], list[Fault]]:
+    """Runs of a night that are neither published nor among the newest, and what cannot be read of the others."""
+    try:
+        published = _published_runs(lake_uri, night, storage)
+    except SchemaError as error:
+        what = f"nobody knows which run is published, so all stay: {error}"
+        return [], [Fault(place=f"{night[0]} {night[1]}", what=what, mend=_AUDIT_AGAIN)]
+    finished, faults = [], []
+    for run_id in run_ids:
+        uri = partition_uri(lake_uri, "runs", *night, run_id)
+        try:
+            (moment,) = read_as_written(uri, storage, ["finished_utc"])["finished_utc"].drop_null().to_pylist()
+            finished.append((moment, run_id))
+        except (SchemaError, ValueError):
+            mend = f"delete what {run_id} has of {night[0]} {night[1]} if nobody needs it"
+            mend = f"{_AUDIT_AGAIN}: it is published" if run_id in published else mend
+            faults.append(Fault(place=uri, what="does not tell how old its run is, so that it stays", mend=mend))
+    by_age = [run_id for _, run_id in sorted(finished, reverse=True)]
+    return [run_id for run_id in by_age[keep:] if run_id not in published], faults
+
+
+def _runs_in_review(lake_uri: str, storage: Storage) -> set[tuple[str, Night]]:
+    """Runs that people are asked about and have not answered: an import finds what it speaks of in their folders."""
+    asked = {
+        row
+        for uri in _parquet_files(join(lake_uri, "_review_queues"), storage)
+        for row in _rows(read_as_written(uri, storage, _ASKED), *_ASKED)
+    }
+    answered = set()
+    for uri in _parquet_files(join(lake_uri, "reviews"), storage):
+        with suppress(SchemaError):  # what it answers is unknown, so that it stays
+            answered.update(read_as_written(uri, storage, ["queue_id"])["queue_id"].to_pylist())
+    return {(run_id, (date, site)) for queue_id, run_id, date, site in asked if queue_id not in answered}
+
+
+def _parquet_files(folder_uri: str, storage: Storage) -> list[str]:
+    return [uri for uri in storage.list_names(folder_uri) if uri.endswith(".parquet")]
+
+
+def _delete_runs(lake_uri: str, runs: Sequence[tuple[str, Night]], storage: Storage) -> None:
+    for run_id, night in runs:
         for table in sorted(schema.PUBLISHED, key="runs".__eq__):
             storage.delete_folder(partition_uri(lake_uri, table, *night, run_id).rpartition("/")[0])
-    for run_id in {run_id for run_id, _ in old}:
+    for run_id in {run_id for run_id, _ in runs}:
         folder = join(lake_uri, "_runs", run_id)
         if not storage.list_names(folder):
             storage.delete_folder(folder)
-    return len(old)
-
-
-def _finished_utc(runs_uri: str, storage: Storage) -> dt.datetime:
-    finished: dt.datetime
-    try:
-        (finished,) = read_as_written(runs_uri, storage, ["finished_utc"])["finished_utc"].to_pylist()
-    except (SchemaError, ValueError) as error:
-        raise SchemaError(f"{runs_uri} does not tell how old its run is; delete the folder of that run") from error
-    return finished
 
 
 def _published_nights(lake_uri: str, storage: Storage) -> tuple[dict[Night, set[str]], list[str]]:
@@ -366,10 +417,9 @@ def _faults_of_runs(lake_uri: str, published: Mapping[Night, set[str]], storage:
 def _faults_of_reviews(lake_uri: str, storage: Storage) -> Iterator[Fault]:
     """What people were asked and what they said, where it cannot be read."""
     for folder, columns in (("reviews", schema.REVIEWS), ("_review_queues", schema.REVIEW_QUEUE)):
-        for uri in storage.list_names(join(lake_uri, folder)):
+        for uri in _parquet_files(join(lake_uri, folder), storage):
             try:
-                if uri.endswith(".parquet"):
-                    read_table(uri, columns, storage)
+                read_table(uri, columns, storage)
             except SchemaError as error:
                 mend = "put it back from a copy, or move it out of the lake and do that import or export again"
                 yield Fault(place=uri, what=str(error).removeprefix(f"{uri} "), mend=mend)

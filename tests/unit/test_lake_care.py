@@ -16,7 +16,7 @@ from benchmarks.lake_year import draw_night
 from scrapray import cli, schema
 from scrapray.errors import SchemaError, StorageError
 from scrapray.lake import partition_uri, publish_run, published_run, read_partition
-from scrapray.lake_care import retire, verify
+from scrapray.lake_care import Retired, retire, verify
 from scrapray.storage import Storage, join
 from tests.fixtures.older_lakes import OLDER, write_older_night
 from tests.unit.test_lake import FailsAtCopy
@@ -276,7 +276,7 @@ def publish_five(lake, storage):
 )
 def test_the_newest_runs_and_the_published_one_stay(keep, stays, lake, storage):
     publish_five(lake, storage)
-    assert retire(lake, keep, storage) == 5 - len(stays)
+    assert retire(lake, keep, storage) == Retired(num_deleted=5 - len(stays), num_in_review=0, faults=())
     assert run_folders(lake) == stays
     assert sorted(path.name for path in Path(lake, "_runs").iterdir()) == stays
     assert published_run(lake, FRIDAY, SITE, storage) == "r1"
@@ -287,7 +287,7 @@ def test_the_newest_runs_and_the_published_one_stay(keep, stays, lake, storage):
 def test_each_date_and_site_keeps_its_own(lake, storage):
     publish_five(lake, storage)
     publish(lake, "r0", storage, date=SATURDAY)
-    assert retire(lake, 1, storage) == 3
+    assert retire(lake, 1, storage).num_deleted == 3
     assert run_folders(lake) == ["r0", "r1", "r4"]
     assert not path_of(lake, "loads", "r0").exists()
     assert faults(lake) == []
@@ -320,10 +320,57 @@ def test_killed_anywhere_the_next_call_goes_on(num_deleted, lake, storage):
     assert faults(lake) == []
 
 
-def test_a_run_whose_age_nobody_knows_is_an_error_before_anything_is_deleted(lake, storage):
+@pytest.mark.parametrize(
+    ("run_id", "mend"), [("r0", "delete what r0 has of 2026-11-20 north yard/2"), ("r1", "audit that night again")]
+)
+def test_a_run_whose_age_nobody_knows_stays_and_the_others_go(run_id, mend, lake, storage):
     publish_five(lake, storage)
-    replace_file(path_of(lake, "runs", "r0"), b"")
-    with pytest.raises(SchemaError, match="does not tell how old its run is; delete the folder"):
+    replace_file(path_of(lake, "runs", run_id), b"")
+    retired = retire(lake, 1, storage)
+    assert run_folders(lake) == sorted({run_id, "r1", "r4"})
+    (fault,) = retired.faults
+    assert fault.place == str(path_of(lake, "runs", run_id))
+    assert fault.mend.startswith(mend)
+
+
+def test_runs_of_a_night_that_cannot_be_read_stay_and_those_of_others_go(lake, storage):
+    publish_five(lake, storage)
+    for number in range(3):
+        publish(lake, f"r{number}", storage, night(f"r{number}", SATURDAY, finished=number), date=SATURDAY)
+    replace_file(path_of(lake, "trucks"), b"")
+    retired = retire(lake, 1, storage)
+    assert retired.num_deleted == 2
+    assert run_folders(lake) == [f"r{number}" for number in range(5)]
+    (fault,) = retired.faults
+    assert (fault.place, fault.mend) == (f"{FRIDAY} {SITE}", "audit that night again")
+
+
+def ask_about(lake, storage, run_id, folder="_review_queues"):
+    columns = pa.schema([schema.REVIEW_QUEUE.field(name) for name in ("queue_id", "run_id", "date", "site")])
+    row = {"queue_id": f"about-{run_id}", "run_id": run_id, "date": FRIDAY, "site": SITE}
+    path = Path(lake, folder, f"about-{run_id}.parquet")
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_pylist([row], columns), path)
+
+
+def test_a_run_that_people_are_asked_about_stays_until_they_have_answered(lake, storage):
+    publish_five(lake, storage)
+    for run_id in ("r0", "r2", "r4"):
+        ask_about(lake, storage, run_id)
+    ask_about(lake, storage, "r2", "reviews")
+    storage.write_bytes(join(lake, "reviews", "torn.parquet"), b"")
+    assert retire(lake, 1, storage) == Retired(num_deleted=2, num_in_review=1, faults=())
+    assert run_folders(lake) == ["r0", "r1", "r4"]
+    answer = CliRunner().invoke(cli.app, ["lake", "retire", lake, "--keep", "1"])
+    assert answer.stdout.startswith("1 old runs stay: a review asks about them and is not imported yet\n0 old runs")
+    ask_about(lake, storage, "r0", "reviews")
+    assert retire(lake, 1, storage).num_deleted == 1
+
+
+def test_nothing_is_deleted_while_nobody_can_read_what_people_are_asked(lake, storage):
+    publish_five(lake, storage)
+    storage.write_bytes(join(lake, "_review_queues", "torn.parquet"), b"")
+    with pytest.raises(SchemaError, match=r"torn\.parquet is not readable"):
         retire(lake, 1, storage)
     assert run_folders(lake) == [f"r{number}" for number in range(5)]
 
@@ -334,7 +381,7 @@ def test_a_run_whose_age_nobody_knows_is_an_error_before_anything_is_deleted(lak
 def test_the_commands_say_what_they_found_and_did(lake, storage):
     publish_five(lake, storage)
     whole = CliRunner().invoke(cli.app, ["lake", "verify", lake])
-    assert (whole.exit_code, "1 nights and sites: all whole and traceable" in whole.stdout) == (0, True)
+    assert (whole.exit_code, "rows of 1 night and site: all whole and traceable" in whole.stdout) == (0, True)
     retired = CliRunner().invoke(cli.app, ["lake", "retire", lake, "--keep", "1"])
     assert (retired.exit_code, retired.stdout) == (0, "3 old runs deleted, each date and site counted\n")
     path_of(lake, "trucks").unlink()
@@ -342,7 +389,7 @@ def test_the_commands_say_what_they_found_and_did(lake, storage):
     assert broken.exit_code == 1
     assert "is missing" in broken.stdout
     assert "audit that night again" in broken.stdout
-    assert "1 faults" in broken.stdout
+    assert "rows of 1 night and site: 1 fault\n" in broken.stdout
 
 
 @pytest.mark.parametrize(
