@@ -50,13 +50,20 @@ def retire_runs(
 ) -> None:
     """Delete what old runs have left for rollback and comparison; what is published always stays.
 
+    Runs that an exported review asks about stay until it is imported.
     Killed in the middle? Give the same command again.
+    Ends with 1 where something cannot be read, so that runs stay that could go.
 
     Example: [bold]scrapray lake retire s3://yard-lake/ --keep 2[/]
     """
     from scrapray.config import read_config
     from scrapray.lake_care import retire
+    from scrapray.screen import print_faults
     from scrapray.storage import Storage
 
-    num_retired = retire(lake, keep, Storage(read_config(config).storage))
-    typer.echo(f"{num_retired} old runs deleted, each date and site counted")
+    retired = retire(lake, keep, Storage(read_config(config).storage))
+    print_faults(retired.faults)
+    if retired.num_in_review:
+        typer.echo(f"{retired.num_in_review} old runs stay: a review asks about them and is not imported yet")
+    typer.echo(f"{retired.num_deleted} old runs deleted, each date and site counted")
+    raise typer.Exit(1 if retired.faults else 0)

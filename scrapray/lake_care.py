@@ -7,24 +7,28 @@ killed, the next call goes on.
 import datetime as dt
 import json
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from scrapray import schema
-from scrapray.errors import SchemaError
-from scrapray.lake import FOOTER_KEY, conform, partition_uri, read_as_written
-from scrapray.storage import Storage, join
+from scrapray.errors import SchemaError, StorageError
+from scrapray.lake import FOOTER_KEY, conform, partition_uri, read_as_written, read_table
+from scrapray.storage import Storage, absolute, join
 
 Tables = Mapping[str, pa.Table]
 Night = tuple[dt.date, str]
 
 _PLACE = re.compile(r"(?P<table>[^/]+)/date=(?P<date>\d{4}-\d\d-\d\d)/site=(?P<site>[^/]*)/part-0\.parquet")
 _AUDIT_AGAIN = "audit that night again"
+_ASKED = ["queue_id", "run_id", "date", "site"]
+_NOT_IN_EVERY_VERSION = {"peak_score"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,21 @@ class Verified:
     faults: tuple[Fault, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retired:
+    """What became of old runs, each date and site counted.
+
+    Attributes:
+        num_deleted: Runs that were deleted.
+        num_in_review: Old runs that stay because people are asked about them and no answer was imported.
+        faults: What cannot be read, so that runs stay.
+    """
+
+    num_deleted: int
+    num_in_review: int
+    faults: tuple[Fault, ...]
+
+
 def verify(lake_uri: str, storage: Storage, date: dt.date | None = None) -> Verified:
     """Look whether every published row is whole and can be traced, and whether anything lies there without a use.
 
@@ -60,9 +79,9 @@ def verify(lake_uri: str, storage: Storage, date: dt.date | None = None) -> Veri
         date: One night only; then only tables are looked at, not what lies beside them.
 
     Raises:
-        StorageError: The lake cannot be read.
+        StorageError: The lake cannot be read, or nothing is published there, or not for that date.
     """
-    faults, num_rows = [], 0
+    faults, num_rows, runs = [], 0, {}
     nights, strays = _published_nights(lake_uri, storage)
     nights = {night: tables for night, tables in nights.items() if date in (None, night[0])}
     for night in sorted(nights):
@@ -71,16 +90,28 @@ def verify(lake_uri: str, storage: Storage, date: dt.date | None = None) -> Veri
         found += [Fault(place=place, what=what, mend=mend) for what, mend in _faults_of_night(night, tables)]
         faults += found
         num_rows += sum(table.num_rows for table in tables.values())
+        runs[night] = {run_id for table in tables.values() for run_id in table["run_id"].unique().to_pylist()}
     if date is None:
-        faults += [
-            Fault(place=uri, what="is no table of a night", mend="delete it, or keep it elsewhere") for uri in strays
-        ]
-        faults += _faults_of_runs(lake_uri, nights, storage)
+        faults += map(_stray, strays)
+        faults += _faults_of_runs(lake_uri, runs, storage)
+        faults += _faults_of_reviews(lake_uri, storage)
+    if not nights and not faults:
+        raise nothing_published(lake_uri, date)
     return Verified(num_nights=len(nights), num_rows=num_rows, faults=tuple(faults))
 
 
-def retire(lake_uri: str, keep: int, storage: Storage) -> int:
-    """Delete what old runs have made, but for the newest of each date and site and for what is published.
+def nothing_published(lake_uri: str, date: dt.date | None = None) -> StorageError:
+    """What is said where a lake, or a date of it, has nothing to look at."""
+    what = f"nothing is published in {lake_uri}"
+    if date:
+        return StorageError(f"{what} for {date}; give a date that was audited", reason="missing")
+    return StorageError(
+        f"{what}: it has no table of loads; give the folder or URI that scrapray audit published to", reason="missing"
+    )
+
+
+def retire(lake_uri: str, keep: int, storage: Storage) -> Retired:
+    """Delete what old runs have made, but for the newest of each date and site, what is published and what is asked.
 
     The table ``runs`` of a run goes last: as long as it is there, the next call finds what is left.
 
@@ -89,41 +120,78 @@ def retire(lake_uri: str, keep: int, storage: Storage) -> int:
         keep: Newest runs to keep for each date and site, 1 or more.
         storage: The door to it.
 
-    Returns:
-        How many runs were deleted, each date and site counted.
-
     Raises:
-        SchemaError: The row of a run cannot be read, so that nobody knows how old it is.
-        StorageError: The lake cannot be read or written.
+        SchemaError: What people are asked cannot be read, so that nobody knows of which runs.
+        StorageError: The lake cannot be read or written, or there is none.
     """
     assert keep >= 1, "the newest run may be one that is being written"
-    finished: dict[Night, list[tuple[dt.datetime, str]]] = defaultdict(list)
-    for (run_id, night), tables in _run_folders(lake_uri, storage).items():
+    folders, _ = _run_folders(lake_uri, storage)
+    if not folders and not storage.list_names(join(lake_uri, "loads")):
+        raise nothing_published(lake_uri)
+    asked = _runs_in_review(lake_uri, storage)
+    runs: dict[Night, list[str]] = defaultdict(list)
+    for (run_id, night), tables in folders.items():
         if "runs" in tables:
-            finished[night].append((_finished_utc(partition_uri(lake_uri, "runs", *night, run_id), storage), run_id))
-    old = [
-        (run_id, night)
-        for night, runs in finished.items()
-        for _, run_id in sorted(runs, reverse=True)[keep:]
-        if run_id not in _published_runs(lake_uri, night, storage)
-    ]
-    for run_id, night in old:
+            runs[night].append(run_id)
+    old, faults = [], []
+    for night, run_ids in runs.items():
+        of_night, found = _old_runs(lake_uri, night, run_ids, keep, storage)
+        old += [(run_id, night) for run_id in of_night]
+        faults += found
+    deleted = [run for run in old if run not in asked]
+    _delete_runs(lake_uri, deleted, storage)
+    return Retired(num_deleted=len(deleted), num_in_review=len(old) - len(deleted), faults=tuple(faults))
+
+
+def _old_runs(
+    lake_uri: str, night: Night, run_ids: Sequence[str], keep: int, storage: Storage
+) -> tuple[list[str], list[Fault]]:
+    """Runs of a night that are neither published nor among the newest, and what cannot be read of the others."""
+    try:
+        published = _published_runs(lake_uri, night, storage)
+    except SchemaError as error:
+        what = f"nobody knows which run is published, so all stay: {error}"
+        return [], [Fault(place=f"{night[0]} {night[1]}", what=what, mend=_AUDIT_AGAIN)]
+    finished, faults = [], []
+    for run_id in run_ids:
+        uri = partition_uri(lake_uri, "runs", *night, run_id)
+        try:
+            (moment,) = read_as_written(uri, storage, ["finished_utc"])["finished_utc"].drop_null().to_pylist()
+            finished.append((moment, run_id))
+        except (SchemaError, ValueError):
+            mend = f"delete what {run_id} has of {night[0]} {night[1]} if nobody needs it"
+            mend = f"{_AUDIT_AGAIN}: it is published" if run_id in published else mend
+            faults.append(Fault(place=uri, what="does not tell how old its run is, so that it stays", mend=mend))
+    by_age = [run_id for _, run_id in sorted(finished, reverse=True)]
+    return [run_id for run_id in by_age[keep:] if run_id not in published], faults
+
+
+def _runs_in_review(lake_uri: str, storage: Storage) -> set[tuple[str, Night]]:
+    """Runs that people are asked about and have not answered: an import finds what it speaks of in their folders."""
+    asked = {
+        row
+        for uri in _parquet_files(join(lake_uri, "_review_queues"), storage)
+        for row in _rows(read_as_written(uri, storage, _ASKED), *_ASKED)
+    }
+    answered = set()
+    for uri in _parquet_files(join(lake_uri, "reviews"), storage):
+        with suppress(SchemaError):  # what it answers is unknown, so that it stays
+            answered.update(read_as_written(uri, storage, ["queue_id"])["queue_id"].to_pylist())
+    return {(run_id, (date, site)) for queue_id, run_id, date, site in asked if queue_id not in answered}
+
+
+def _parquet_files(folder_uri: str, storage: Storage) -> list[str]:
+    return [uri for uri in storage.list_names(folder_uri) if uri.endswith(".parquet")]
+
+
+def _delete_runs(lake_uri: str, runs: Sequence[tuple[str, Night]], storage: Storage) -> None:
+    for run_id, night in runs:
         for table in sorted(schema.PUBLISHED, key="runs".__eq__):
             storage.delete_folder(partition_uri(lake_uri, table, *night, run_id).rpartition("/")[0])
-    for run_id in {run_id for run_id, _ in old}:
+    for run_id in {run_id for run_id, _ in runs}:
         folder = join(lake_uri, "_runs", run_id)
         if not storage.list_names(folder):
             storage.delete_folder(folder)
-    return len(old)
-
-
-def _finished_utc(runs_uri: str, storage: Storage) -> dt.datetime:
-    finished: dt.datetime
-    try:
-        (finished,) = read_as_written(runs_uri, storage, ["finished_utc"])["finished_utc"].to_pylist()
-    except (SchemaError, ValueError) as error:
-        raise SchemaError(f"{runs_uri} does not tell how old its run is; delete the folder of that run") from error
-    return finished
 
 
 def _published_nights(lake_uri: str, storage: Storage) -> tuple[dict[Night, set[str]], list[str]]:
@@ -132,32 +200,37 @@ def _published_nights(lake_uri: str, storage: Storage) -> tuple[dict[Night, set[
     strays = []
     for table in schema.PUBLISHED:
         for uri in storage.list_names(join(lake_uri, table)):
-            if place := _place_of(uri):
+            if place := _place_of(uri, absolute(lake_uri)):
                 nights[place[1]].add(table)
             else:
                 strays.append(uri)
     return dict(nights), strays
 
 
-def _run_folders(lake_uri: str, storage: Storage) -> dict[tuple[str, Night], set[str]]:
-    """The tables that each run has in its own folder, by run, date and site."""
+def _run_folders(lake_uri: str, storage: Storage) -> tuple[dict[tuple[str, Night], set[str]], list[str]]:
+    """The tables that each run has in its own folder, by run, date and site; and files that are no such table."""
     folders: dict[tuple[str, Night], set[str]] = defaultdict(set)
-    root = join(lake_uri, "_runs") + "/"
+    strays = []
+    root = join(absolute(lake_uri), "_runs")
     for uri in storage.list_names(root):
-        if place := _place_of(uri):
-            folders[uri.rpartition(f"/{place[0]}/date=")[0].rpartition("/")[2], place[1]].add(place[0])
-    return dict(folders)
+        run_id = uri.removeprefix(f"{root}/").partition("/")[0]
+        if place := _place_of(uri, join(root, run_id)):
+            folders[run_id, place[1]].add(place[0])
+        else:
+            strays.append(uri)
+    return dict(folders), strays
 
 
-def _place_of(uri: str) -> tuple[str, Night] | None:
-    """Table, date and site that a file holds; None for any other file."""
-    match = _PLACE.fullmatch("/".join(uri.rsplit("/", 4)[1:]))
+def _place_of(uri: str, root_uri: str) -> tuple[str, Night] | None:
+    """Table, date and site that a file below a lake or a run holds; None for any other file, copies of tables too."""
+    match = _PLACE.fullmatch(uri.removeprefix(f"{root_uri.rstrip('/')}/"))
     if not match or match["table"] not in schema.PUBLISHED:
         return None
     try:
-        return match["table"], (dt.date.fromisoformat(match["date"]), unquote(match["site"]))
+        night = dt.date.fromisoformat(match["date"]), unquote(match["site"])
     except ValueError:  # a 31st of June
         return None
+    return (match["table"], night) if uri == partition_uri(root_uri, match["table"], *night) else None
 
 
 def _published_runs(lake_uri: str, night: Night, storage: Storage) -> set[str]:
@@ -207,11 +280,13 @@ def _check_footer(table: pa.Table, name: str, uri: str) -> None:
         raise SchemaError(f"{uri} has schema version {version}, this scrapray knows 1 to {schema.SCHEMA_VERSION}")
     if version == schema.SCHEMA_VERSION:
         conform(table, schema.PUBLISHED[name], uri)
+    elif missing := set(schema.PUBLISHED[name].names) - set(table.column_names) - _NOT_IN_EVERY_VERSION:
+        raise SchemaError(f"{uri} misses {', '.join(sorted(missing))}")
 
 
 def _faults_of_night(night: Night, tables: Tables) -> Iterator[tuple[str, str]]:
     """What is wrong with the rows of a night, and the mend."""
-    if strange := [name for name, table in tables.items() if set(_pairs(table, "date", "site")) - {night}]:
+    if strange := [name for name, table in tables.items() if set(_rows(table, "date", "site")) - {night}]:
         yield f"{', '.join(strange)} hold rows of another date or site", _AUDIT_AGAIN
     runs = {name: set(table["run_id"].to_pylist()) for name, table in tables.items() if table.num_rows}
     if len(set().union(*runs.values())) > 1:
@@ -229,7 +304,7 @@ def _faults_of_night(night: Night, tables: Tables) -> Iterator[tuple[str, str]]:
 def _faults_of_rows(tables: Tables) -> Iterator[str]:
     """What does not fit together in the tables of one run."""
     (run,) = tables["runs"].to_pylist()
-    frames: dict[str, str] = dict(_pairs(tables["frames"], "frame_id", "status"))
+    frames: dict[str, str] = dict(_rows(tables["frames"], "frame_id", "status"))
     num_used = sum(status == "used" for status in frames.values())
     counted = {
         "num_frames": tables["frames"].num_rows,
@@ -242,38 +317,109 @@ def _faults_of_rows(tables: Tables) -> Iterator[str]:
             yield f"runs says {name} = {run[name]}, the tables hold {count}"
     if len(frames) != tables["frames"].num_rows:
         yield "a frame stands twice in frames"
-    loads = set(_pairs(tables["loads"], "truck_id", "load_id"))
-    evidence = {frame_id for ids in tables["loads"]["evidence_frame_ids"].to_pylist() for frame_id in ids}
-    yield from _unknown("evidence frames of loads", evidence - set(frames), "frames")
-    seen = set(tables["detections"]["frame_id"].to_pylist())
-    used = {frame_id for frame_id, status in frames.items() if status == "used"}
-    yield from _unknown("frames of detections", seen - used, "frames with status used")
-    placed = {load for load in _pairs(tables["frames"], "truck_id", "load_id") if load[1] is not None}
-    yield from _unknown("loads of frames", {load for _, load in placed - loads}, "loads")
-    trucks = {truck for truck, _ in loads if truck is not None}
+    yield from _faults_of_detections(tables, {name for name, status in frames.items() if status == "used"})
+    yield from _faults_of_loads(tables, set(frames))
+
+
+def _faults_of_detections(tables: Tables, used: set[str]) -> Iterator[str]:
+    """What does not fit to the frames that were used, and to what these say was detected on them."""
+    frames, detections = tables["frames"], tables["detections"]
+    if len(detections["detection_id"].unique()) != detections.num_rows:
+        yield "a detection stands twice in detections"
+    places = set(_rows(detections, "frame_id", "truck_id", "load_id"))
+    yield from _unknown("frames of detections", {frame for frame, *_ in places} - used, "frames with status used")
+    if moved := {row[0] for row in places - set(_rows(frames, "frame_id", "truck_id", "load_id"))} & used:
+        yield f"detections name another truck or load than their frame: {_some(moved)}"
+    classes = frames["classes"].combine_chunks()
+    found = pc.list_flatten(classes)
+    of_class = {name: pc.struct_field(found, name) for name in ("class_name", "num_detections")}
+    said = pa.table({"frame_id": frames["frame_id"].take(pc.list_parent_indices(classes)), **of_class})
+    said = said.filter(pc.field("num_detections") > 0)
+    said = said.group_by(["frame_id", "class_name"]).aggregate([("num_detections", "sum")])
+    there = detections.group_by(["frame_id", "class_name"]).aggregate([([], "count_all")])
+    said_rows = set(_rows(said, "frame_id", "class_name", "num_detections_sum"))
+    if differing := {row[0] for row in said_rows ^ set(_rows(there, "frame_id", "class_name", "count_all"))}:
+        yield f"detections are not as many as frames say: {_some(differing)}"
+
+
+def _faults_of_loads(tables: Tables, frame_ids: set[str]) -> Iterator[str]:
+    """What does not fit to the frames that loads were made of, and to trucks."""
+    loads = tables["loads"]
+    evidence = {frame_id for ids in loads["evidence_frame_ids"].to_pylist() for frame_id in ids}
+    yield from _unknown("evidence frames of loads", evidence - frame_ids, "frames")
+    names = set(_rows(loads, "truck_id", "load_id"))
+    if len(names) != loads.num_rows:
+        yield "a load stands twice in loads"
+    num_frames: Counter[Any] = Counter()
+    num_used: Counter[Any] = Counter()
+    for truck, load, status in _rows(tables["frames"], "truck_id", "load_id", "status"):
+        if load is not None:
+            num_frames[truck, load] += 1
+            num_used[truck, load] += status == "used"
+    yield from _unknown("loads of frames", {load for _, load in set(num_frames) - names}, "loads")
+    if empty := {load for _, load in names - set(num_frames)}:
+        yield f"loads have no frame: {_some(empty)}"
+    differing = {
+        load
+        for truck, load, *said in _rows(loads, "truck_id", "load_id", "num_frames", "num_used")
+        if (truck, load) in num_frames and said != [num_frames[truck, load], num_used[truck, load]]
+    }
+    if differing:
+        yield f"loads have other numbers of frames than they say: {_some(differing)}"
+    trucks = {truck for truck, _ in names if truck is not None}
     yield from _unknown("trucks of loads", trucks - set(tables["trucks"]["truck_id"].to_pylist()), "trucks")
 
 
 def _unknown(what: str, names: set[Any], table: str) -> Iterator[str]:
     if names:
-        yield f"{what} are not in {table}: {min(names)}{f' and {len(names) - 1} more' if len(names) > 1 else ''}"
+        yield f"{what} are not in {table}: {_some(names)}"
 
 
-def _pairs(table: pa.Table, first: str, second: str) -> Iterator[tuple[Any, Any]]:
-    return zip(table[first].to_pylist(), table[second].to_pylist(), strict=True)
+def _some(names: set[Any]) -> str:
+    """One of them, and how many more there are."""
+    return f"{min(names)}{f' and {len(names) - 1} more' if len(names) > 1 else ''}"
 
 
-def _faults_of_runs(lake_uri: str, nights: Mapping[Night, set[str]], storage: Storage) -> Iterator[Fault]:
-    """Folders of runs that no published night can go back to."""
-    for (run_id, night), tables in sorted(_run_folders(lake_uri, storage).items()):
+def _rows(table: pa.Table, *names: str) -> Iterator[tuple[Any, ...]]:
+    return zip(*(table[name].to_pylist() for name in names), strict=True)
+
+
+def _stray(uri: str) -> Fault:
+    return Fault(place=uri, what="is no table of a night", mend="delete it, or keep it elsewhere")
+
+
+def _faults_of_runs(lake_uri: str, published: Mapping[Night, set[str]], storage: Storage) -> Iterator[Fault]:
+    """Folders of runs that no published night can go back to, and published runs that have none."""
+    folders, strays = _run_folders(lake_uri, storage)
+    yield from map(_stray, strays)
+    for (run_id, night), tables in sorted(folders.items()):
         place = f"{join(lake_uri, '_runs', run_id)}, {night[0]} {night[1]}"
         if tables != set(schema.PUBLISHED):
             missing = ", ".join(name for name in schema.PUBLISHED if name not in tables)
             what = f"lacks {missing}: it is being written or deleted, or that was stopped"
             yield Fault(place=place, what=what, mend="when no audit is at work, delete it")
-        elif night not in nights:
+        elif night not in published:
             yield Fault(
                 place=place,
                 what="belongs to a night of which nothing is published",
                 mend=f"{_AUDIT_AGAIN}, or delete it",
             )
+    for night, run_ids in sorted(published.items()):
+        for run_id in sorted(run_ids):
+            if (run_id, night) not in folders:
+                yield Fault(
+                    place=f"{night[0]} {night[1]}",
+                    what=f"{run_id} is published and not in _runs: once another run is, nobody can go back to it",
+                    mend=f"{_AUDIT_AGAIN}, or keep a copy of its tables",
+                )
+
+
+def _faults_of_reviews(lake_uri: str, storage: Storage) -> Iterator[Fault]:
+    """What people were asked and what they said, where it cannot be read."""
+    for folder, columns in (("reviews", schema.REVIEWS), ("_review_queues", schema.REVIEW_QUEUE)):
+        for uri in _parquet_files(join(lake_uri, folder), storage):
+            try:
+                read_table(uri, columns, storage)
+            except SchemaError as error:
+                mend = "put it back from a copy, or move it out of the lake and do that import or export again"
+                yield Fault(place=uri, what=str(error).removeprefix(f"{uri} "), mend=mend)

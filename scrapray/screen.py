@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from scrapray.alerts.send import AlertReport
     from scrapray.audit.doctor import Finding
     from scrapray.audit.nightly import AuditSummary
-    from scrapray.lake_care import Verified
+    from scrapray.lake_care import Fault, Verified
     from scrapray.registry import ModelVersion
     from scrapray.review.figures import Figure
     from scrapray.statistics.promotion import Comparison
@@ -288,16 +288,27 @@ def print_answer(answer: "pa.Table", console: Console | None = None) -> None:
 def print_verified(verified: "Verified", console: Console | None = None) -> None:
     """Print what is wrong in a lake and what to do about it, and how much was looked at."""
     console = console or _standard_output()
+    print_faults(verified.faults, console)
+    counted = f"{verified.num_rows} rows of {_counted(verified.num_nights, 'night and site', 'nights and sites')}"
+    num_faults = _counted(len(verified.faults), "fault", "faults")
+    console.print(f"{counted}: {num_faults if verified.faults else 'all whole and traceable'}")
+
+
+def print_faults(faults: "Sequence[Fault]", console: Console | None = None) -> None:
+    """Print what is wrong in a lake and what to do about it; nothing where nothing is."""
+    if not faults:
+        return
     table = _table()
     table.add_column("where", overflow="fold")
     table.add_column("what", overflow="fold")
     table.add_column("what to do")
-    for fault in verified.faults:
+    for fault in faults:
         table.add_row(Text(fault.place), Text(fault.what, style="bold red"), Text(fault.mend))
-    if verified.faults:
-        console.print(table)
-    counted = f"{verified.num_rows} rows of {verified.num_nights} nights and sites"
-    console.print(f"{counted}: {f'{len(verified.faults)} faults' if verified.faults else 'all whole and traceable'}")
+    (console or _standard_output()).print(table)
+
+
+def _counted(number: int, one: str, more: str) -> str:
+    return f"{number} {one if number == 1 else more}"
 
 
 def _standard_output() -> Console:

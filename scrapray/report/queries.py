@@ -1,11 +1,14 @@
 """Questions to a lake in SQL, answered by DuckDB from the published files; nothing is copied and nothing is written."""
 
+from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
 from scrapray.errors import ConfigurationError, StorageError
+from scrapray.lake_care import nothing_published
 from scrapray.report.views import TABLES, VIEWS, statements
 from scrapray.review.verdicts import all_reviewed_loads
 from scrapray.storage import Storage, absolute, join
@@ -55,14 +58,15 @@ def add_reviewed_loads(connection: duckdb.DuckDBPyConnection, lake_uri: str, sto
 
 
 def ask(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
-    """The answer to a query.
+    """The answer to a query; of columns with one name, the second is ``name_1`` and so on, so that none hides another.
 
     Raises:
         ConfigurationError: The query is wrong; the message says why, and which views there are.
     """
     try:
         answer = connection.sql(query)
-        return answer.to_arrow_table() if answer is not None else pa.table({})
+        table = answer.to_arrow_table() if answer is not None else pa.table({})
+        return table.rename_columns(_told_apart(table.column_names))
     except duckdb.Error as error:
         views = ", ".join([*(view.name for view in VIEWS), REVIEWED_LOADS])
         raise ConfigurationError(f"the query failed: {_reason(error)}; the views are {views}") from error
@@ -85,14 +89,19 @@ def save_views(lake_uri: str, path: Path, storage: Storage) -> None:
         raise ConfigurationError(f"cannot save views as {path}: give a file that ends in {DATABASE} or {SCRIPT}")
 
 
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind each that stood before."""
+    apart: list[str] = []
+    for name in names:
+        numbered = (f"{name}_{number}" for number in count(1))
+        apart.append(name if name not in apart else next(new for new in numbered if new not in {*apart, *names}))
+    return apart
+
+
 def _statements(lake_uri: str, storage: Storage) -> list[str]:
     with_files = [table for table in TABLES if _has_files(join(lake_uri, table), storage)]
     if "loads" not in with_files:
-        raise StorageError(
-            f"nothing is published in {lake_uri}: it has no table of loads; give the folder or URI that scrapray audit "
-            "published to",
-            reason="missing",
-        )
+        raise nothing_published(lake_uri)
     return list(statements(absolute(lake_uri), _types(), with_files))
 
 

@@ -16,7 +16,7 @@ from benchmarks.lake_year import draw_night
 from scrapray import cli, schema
 from scrapray.errors import SchemaError, StorageError
 from scrapray.lake import partition_uri, publish_run, published_run, read_partition
-from scrapray.lake_care import retire, verify
+from scrapray.lake_care import Retired, retire, verify
 from scrapray.storage import Storage, join
 from tests.fixtures.older_lakes import OLDER, write_older_night
 from tests.unit.test_lake import FailsAtCopy
@@ -90,7 +90,16 @@ def test_what_audits_publish_is_whole(lake, storage):
 @pytest.mark.parametrize("version", OLDER)
 def test_what_earlier_versions_published_is_whole(version, tmp_path):
     write_older_night(tmp_path, version, FRIDAY, SITE, night("r1"))
+    write_older_night(tmp_path / "_runs" / "r1", version, FRIDAY, SITE, night("r1"))
     assert faults(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize(("table", "column"), [("frames", "status"), ("runs", "num_loads"), ("loads", "num_used")])
+def test_a_table_of_an_earlier_version_without_a_column_is_named(table, column, tmp_path):
+    write_older_night(tmp_path, 1, FRIDAY, SITE, night("r1"))
+    path = path_of(str(tmp_path), table)
+    pq.write_table(pq.ParquetFile(path).read().drop_columns(column), path)
+    assert f"{path}: misses {column}" in faults(str(tmp_path))
 
 
 def test_a_night_without_anything_is_whole(lake, storage):
@@ -116,6 +125,14 @@ def test_a_night_without_anything_is_whole(lake, storage):
         ),
         ("loads", lambda table: with_values(table, load_id="other"), "loads of frames are not in loads: L000"),
         ("detections", lambda table: with_values(table, frame_id="x"), "are not in frames with status used: x"),
+        ("detections", lambda table: pa.concat_tables([table, table.slice(0, 1)]), "a detection stands twice"),
+        ("detections", lambda table: table.slice(1), "detections are not as many as frames say: r1-"),
+        ("detections", lambda table: with_values(table, class_name="x"), "detections are not as many as frames say"),
+        ("detections", lambda table: with_values(table, load_id="x"), "name another truck or load than their frame"),
+        ("loads", lambda table: with_values(table, num_frames=9), "other numbers of frames than they say: L000"),
+        ("loads", lambda table: with_values(table, num_used=9), "other numbers of frames than they say: L000"),
+        ("loads", lambda table: with_values(table, load_id="other"), "loads have no frame: other"),
+        ("loads", lambda table: pa.concat_tables([table, table.slice(0, 1)]), "a load stands twice in loads"),
         ("trucks", lambda table: table.slice(1), "trucks of loads are not in trucks: "),
         ("loads", lambda table: with_values(table, site="elsewhere"), "loads hold rows of another date or site"),
         ("loads", lambda table: with_values(table, run_id="r2"), "is half published"),
@@ -200,6 +217,42 @@ def test_what_lies_there_without_a_use_is_named(lake, storage):
     assert all("is no table of a night" in fault for fault in found[:2])
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "loads/loads/date=2026-11-20/site=a",
+        "loads/date=2026-11-20/backup/site=a",
+        "loads/date=2026-11-20/site=a/site=a",
+        "loads/date=2026-11-20/site=%61",
+        "loads/date=20261120/site=a",
+        "_runs/r1/old/loads/date=2026-11-20/site=a",
+        "_runs/r1/loads/date=2026-11-20/site=%61",
+    ],
+)
+def test_a_copy_of_a_table_at_another_place_is_named(place, lake, storage, monkeypatch):
+    publish(lake, "r1", storage, site="a")
+    copy = Path(lake, place, "part-0.parquet")
+    storage.copy(partition_uri(lake, "loads", FRIDAY, "a"), str(copy))
+    assert faults(lake) == [f"{copy}: is no table of a night"]
+    monkeypatch.chdir(Path(lake).parent)
+    assert faults("lake/") == [f"{copy}: is no table of a night"]
+
+
+def test_a_published_run_without_its_folder_cannot_be_gone_back_to(lake, storage):
+    publish(lake, "r1", storage)
+    shutil.rmtree(Path(lake, "_runs", "r1"))
+    (fault,) = faults(lake)
+    assert fault.startswith(f"{FRIDAY} {SITE}: r1 is published and not in _runs: once another run is, nobody can")
+
+
+@pytest.mark.parametrize("folder", ["reviews", "_review_queues"])
+def test_a_review_that_cannot_be_read_is_named(folder, lake, storage):
+    publish(lake, "r1", storage)
+    storage.write_bytes(join(lake, folder, "a.parquet"), b"no Parquet")
+    (fault,) = faults(lake)
+    assert fault.startswith(f"{lake}/{folder}/a.parquet: is not readable as Parquet")
+
+
 def test_one_night_can_be_looked_at_alone(lake, storage):
     publish(lake, "r1", storage)
     publish(lake, "r2", storage, date=SATURDAY)
@@ -223,7 +276,7 @@ def publish_five(lake, storage):
 )
 def test_the_newest_runs_and_the_published_one_stay(keep, stays, lake, storage):
     publish_five(lake, storage)
-    assert retire(lake, keep, storage) == 5 - len(stays)
+    assert retire(lake, keep, storage) == Retired(num_deleted=5 - len(stays), num_in_review=0, faults=())
     assert run_folders(lake) == stays
     assert sorted(path.name for path in Path(lake, "_runs").iterdir()) == stays
     assert published_run(lake, FRIDAY, SITE, storage) == "r1"
@@ -234,7 +287,7 @@ def test_the_newest_runs_and_the_published_one_stay(keep, stays, lake, storage):
 def test_each_date_and_site_keeps_its_own(lake, storage):
     publish_five(lake, storage)
     publish(lake, "r0", storage, date=SATURDAY)
-    assert retire(lake, 1, storage) == 3
+    assert retire(lake, 1, storage).num_deleted == 3
     assert run_folders(lake) == ["r0", "r1", "r4"]
     assert not path_of(lake, "loads", "r0").exists()
     assert faults(lake) == []
@@ -267,10 +320,57 @@ def test_killed_anywhere_the_next_call_goes_on(num_deleted, lake, storage):
     assert faults(lake) == []
 
 
-def test_a_run_whose_age_nobody_knows_is_an_error_before_anything_is_deleted(lake, storage):
+@pytest.mark.parametrize(
+    ("run_id", "mend"), [("r0", "delete what r0 has of 2026-11-20 north yard/2"), ("r1", "audit that night again")]
+)
+def test_a_run_whose_age_nobody_knows_stays_and_the_others_go(run_id, mend, lake, storage):
     publish_five(lake, storage)
-    replace_file(path_of(lake, "runs", "r0"), b"")
-    with pytest.raises(SchemaError, match="does not tell how old its run is; delete the folder"):
+    replace_file(path_of(lake, "runs", run_id), b"")
+    retired = retire(lake, 1, storage)
+    assert run_folders(lake) == sorted({run_id, "r1", "r4"})
+    (fault,) = retired.faults
+    assert fault.place == str(path_of(lake, "runs", run_id))
+    assert fault.mend.startswith(mend)
+
+
+def test_runs_of_a_night_that_cannot_be_read_stay_and_those_of_others_go(lake, storage):
+    publish_five(lake, storage)
+    for number in range(3):
+        publish(lake, f"r{number}", storage, night(f"r{number}", SATURDAY, finished=number), date=SATURDAY)
+    replace_file(path_of(lake, "trucks"), b"")
+    retired = retire(lake, 1, storage)
+    assert retired.num_deleted == 2
+    assert run_folders(lake) == [f"r{number}" for number in range(5)]
+    (fault,) = retired.faults
+    assert (fault.place, fault.mend) == (f"{FRIDAY} {SITE}", "audit that night again")
+
+
+def ask_about(lake, storage, run_id, folder="_review_queues"):
+    columns = pa.schema([schema.REVIEW_QUEUE.field(name) for name in ("queue_id", "run_id", "date", "site")])
+    row = {"queue_id": f"about-{run_id}", "run_id": run_id, "date": FRIDAY, "site": SITE}
+    path = Path(lake, folder, f"about-{run_id}.parquet")
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_pylist([row], columns), path)
+
+
+def test_a_run_that_people_are_asked_about_stays_until_they_have_answered(lake, storage):
+    publish_five(lake, storage)
+    for run_id in ("r0", "r2", "r4"):
+        ask_about(lake, storage, run_id)
+    ask_about(lake, storage, "r2", "reviews")
+    storage.write_bytes(join(lake, "reviews", "torn.parquet"), b"")
+    assert retire(lake, 1, storage) == Retired(num_deleted=2, num_in_review=1, faults=())
+    assert run_folders(lake) == ["r0", "r1", "r4"]
+    answer = CliRunner().invoke(cli.app, ["lake", "retire", lake, "--keep", "1"])
+    assert answer.stdout.startswith("1 old runs stay: a review asks about them and is not imported yet\n0 old runs")
+    ask_about(lake, storage, "r0", "reviews")
+    assert retire(lake, 1, storage).num_deleted == 1
+
+
+def test_nothing_is_deleted_while_nobody_can_read_what_people_are_asked(lake, storage):
+    publish_five(lake, storage)
+    storage.write_bytes(join(lake, "_review_queues", "torn.parquet"), b"")
+    with pytest.raises(SchemaError, match=r"torn\.parquet is not readable"):
         retire(lake, 1, storage)
     assert run_folders(lake) == [f"r{number}" for number in range(5)]
 
@@ -281,7 +381,7 @@ def test_a_run_whose_age_nobody_knows_is_an_error_before_anything_is_deleted(lak
 def test_the_commands_say_what_they_found_and_did(lake, storage):
     publish_five(lake, storage)
     whole = CliRunner().invoke(cli.app, ["lake", "verify", lake])
-    assert (whole.exit_code, "1 nights and sites: all whole and traceable" in whole.stdout) == (0, True)
+    assert (whole.exit_code, "rows of 1 night and site: all whole and traceable" in whole.stdout) == (0, True)
     retired = CliRunner().invoke(cli.app, ["lake", "retire", lake, "--keep", "1"])
     assert (retired.exit_code, retired.stdout) == (0, "3 old runs deleted, each date and site counted\n")
     path_of(lake, "trucks").unlink()
@@ -289,4 +389,23 @@ def test_the_commands_say_what_they_found_and_did(lake, storage):
     assert broken.exit_code == 1
     assert "is missing" in broken.stdout
     assert "audit that night again" in broken.stdout
-    assert "1 faults" in broken.stdout
+    assert "rows of 1 night and site: 1 fault\n" in broken.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["verify", "NOWHERE"], "nothing is published in"),
+        (["retire", "NOWHERE"], "nothing is published in"),
+        (["verify", "EMPTY"], "give the folder or URI that scrapray audit published to"),
+        (["retire", "EMPTY"], "give the folder or URI that scrapray audit published to"),
+        (["verify", "LAKE", "--date", "2026-11-21"], "for 2026-11-21; give a date that was audited"),
+    ],
+)
+def test_where_nothing_is_published_one_line_says_so(arguments, words, lake, storage, tmp_path):
+    publish(lake, "r1", storage)
+    (tmp_path / "empty").mkdir()
+    places = {"LAKE": lake, "NOWHERE": str(tmp_path / "lke"), "EMPTY": str(tmp_path / "empty")}
+    answer = CliRunner().invoke(cli.app, ["lake", *(places.get(argument, argument) for argument in arguments)])
+    assert (answer.exit_code, answer.stdout, answer.stderr.count("\n")) == (2, "", 1)
+    assert words in answer.stderr

@@ -81,6 +81,17 @@ def test_csv_is_read_back_with_null_empty_and_what_is_nested_as_json(odd):
     assert json.loads(row["struct"]) == PLAIN["struct"]
 
 
+def test_columns_of_one_name_are_told_apart_and_none_is_lost(lake):
+    answer = ask(open_lake(lake, Storage()), "select 1 as site, 2 as site, 3 as site_1, 4 as other, 5 as site")
+    of_csv, of_json = StringIO(), StringIO()
+    write_csv(answer, of_csv)
+    write_json(answer, of_json)
+    assert of_csv.getvalue() == "site,site_2,site_1,other,site_3\n1,2,3,4,5\n"
+    assert json.loads(of_json.getvalue()) == [{"site": 1, "site_2": 2, "site_1": 3, "other": 4, "site_3": 5}]
+    lines = printed(answer, width=100).split("\n")
+    assert [line.split() for line in lines if "4" in line] == [["1", "2", "3", "4", "5"]]
+
+
 def test_a_table_for_people_is_short_in_figures(odd):
     text = printed(odd, width=400)
     for words in ("0.3 ", "2026-11-20", '{"decode truncated": 2}', " - "):

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import re
+import shutil
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -261,6 +262,29 @@ def test_the_folder_of_a_lake_may_have_any_name(name, tmp_path):
     folder = tmp_path / name
     draw_lake(str(folder), dates=[FRIDAY], sites=["a"], num_loads=2)
     assert rows(folder, "select distinct date, site from frames") == [{"date": FRIDAY, "site": "a"}]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "loads/date=2026-11-20/site=north",
+        "date=2026-11-20/backup/site=north",
+        "date=2026-11-20/site=north/site=north",
+        "date=2026-11-20/site=n%6frth",
+        "date=2026-11-20/site=north%2f",
+        "date=20261120/site=north",
+        "date=old/site=north",
+    ],
+)
+def test_a_copy_inside_the_folder_of_a_table_is_not_counted(place, tmp_path):
+    draw_lake(str(tmp_path), dates=[FRIDAY], sites=["north"], num_loads=2)
+    for table in schema.PUBLISHED:
+        copy = tmp_path / table / place.replace("loads/", f"{table}/") / "part-0.parquet"
+        copy.parent.mkdir(parents=True)
+        shutil.copyfile(path_of(tmp_path, table, FRIDAY, "north"), copy)
+    for table in schema.PUBLISHED:
+        num_rows = pq.ParquetFile(path_of(tmp_path, table, FRIDAY, "north")).metadata.num_rows
+        assert values(tmp_path, f"select count(*) from {table}") == [num_rows]
 
 
 def test_runs_and_work_beside_the_tables_are_not_read(tmp_path, storage):
