@@ -50,8 +50,10 @@ def open_lake(lake_uri: str, storage: Storage, database: Path | None = None) -> 
 def add_reviewed_loads(connection: duckdb.DuckDBPyConnection, lake_uri: str, storage: Storage) -> None:
     """Judge the nights that were reviewed again, and make that the table ``reviewed_loads`` of this connection.
 
+    A night that is damaged, half-published or gone is passed over with a word on standard error.
+
     Raises:
-        SchemaError: Another version of scrapray has written such a night or a review.
+        SchemaError: Another version of scrapray has written a review.
         StorageError: The lake cannot be read.
     """
     connection.register(REVIEWED_LOADS, all_reviewed_loads(lake_uri, storage))
