@@ -390,7 +390,7 @@ def sql(
         queries.save_views(lake, save, storage)
     if query or not save:
         connection = queries.open_lake(lake, storage)
-        if queries.REVIEWED_LOADS in (query or ""):  # not always: it reads all nights that were reviewed
+        if queries.REVIEWED_LOADS in (query or "").lower():  # not always: it reads all nights that were reviewed
             queries.add_reviewed_loads(connection, lake, storage)
         answer = queries.ask(connection, query or queries.LIST_VIEWS)
         if form == "table":

@@ -274,7 +274,7 @@ def print_answer(answer: "pa.Table", console: Console | None = None) -> None:
     table = _table()
     for field in answer.schema:
         is_number = str(field.type).startswith(("int", "uint", "float", "double", "decimal"))
-        table.add_column(Text(field.name), justify="right" if is_number else "left", overflow="fold")
+        table.add_column(Text(for_people(field.name)), justify="right" if is_number else "left", overflow="fold")
     for row in rows_of(answer.slice(0, MAX_ROWS_SHOWN)):
         table.add_row(*(Text(for_people(value)) for value in row.values()))
     if not console.is_terminal:
@@ -296,6 +296,8 @@ def print_verified(verified: "Verified", console: Console | None = None) -> None
 
 def print_faults(faults: "Sequence[Fault]", console: Console | None = None) -> None:
     """Print what is wrong in a lake and what to do about it; nothing where nothing is."""
+    from scrapray.report.answers import for_people
+
     if not faults:
         return
     table = _table()
@@ -303,7 +305,9 @@ def print_faults(faults: "Sequence[Fault]", console: Console | None = None) -> N
     table.add_column("what", overflow="fold")
     table.add_column("what to do")
     for fault in faults:
-        table.add_row(Text(fault.place), Text(fault.what, style="bold red"), Text(fault.mend))
+        table.add_row(
+            Text(for_people(fault.place)), Text(for_people(fault.what), style="bold red"), Text(for_people(fault.mend))
+        )
     (console or _standard_output()).print(table)
 
 

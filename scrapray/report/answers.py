@@ -4,11 +4,15 @@ import csv
 import datetime as dt
 import json
 import math
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, TextIO
 
 import pyarrow as pa
+
+_CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]")
+"""Characters that move the cursor, end a line, colour, or turn the direction of writing."""
 
 
 def rows_of(answer: pa.Table) -> Iterator[dict[str, Any]]:
@@ -35,10 +39,11 @@ def write_json(answer: pa.Table, file: TextIO) -> None:
 
 
 def for_people(value: Any) -> str:
-    """One value of a row, with six figures that count at most."""
+    """One value of a row, with six figures that count at most, and nothing that a terminal would obey."""
     if value is None:
         return "-"
-    return f"{value:.6g}" if isinstance(value, float) else str(_cell(value))
+    text = f"{value:.6g}" if isinstance(value, float) else str(_cell(value))
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _cell(value: Any) -> Any:

@@ -20,7 +20,11 @@ SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,  # it would wait for a network that may not be there
 }
 DATABASE, SCRIPT = ".duckdb", ".sql"
-LIST_VIEWS = "select view_name as view, comment as rows from duckdb_views() where comment is not null order by view_oid"
+LIST_VIEWS = f"""
+    select view_name as view, comment as rows
+    from (select view_name, comment, view_oid from duckdb_views() where comment is not null order by view_oid)
+    union all
+    select '{REVIEWED_LOADS}', 'one row per load that people have looked at, with the machine''s verdict and theirs'"""
 
 
 def open_lake(lake_uri: str, storage: Storage, database: Path | None = None) -> duckdb.DuckDBPyConnection:
@@ -32,18 +36,19 @@ def open_lake(lake_uri: str, storage: Storage, database: Path | None = None) -> 
         database: File to make or renew the views in; without it they are gone with the connection.
 
     Raises:
-        ConfigurationError: The file is not DuckDB's.
+        ConfigurationError: The file is not DuckDB's, or holds a table that is called as a view is; it stays as it was.
         StorageError: Nothing is published there, or it cannot be reached.
     """
     commands = _statements(lake_uri, storage)
     try:
         connection = duckdb.connect(str(database or ":memory:"), config=SETTINGS)
+        if filesystem := storage.fsspec(lake_uri):
+            connection.register_filesystem(filesystem)
+        for command in ("set TimeZone = 'UTC'", "begin", *commands, "commit"):
+            connection.execute(command)
     except duckdb.Error as error:
-        raise ConfigurationError(f"cannot use {database} as a database: {_reason(error)}; give another file") from error
-    if filesystem := storage.fsspec(lake_uri):
-        connection.register_filesystem(filesystem)
-    for command in ("set TimeZone = 'UTC'", *commands):
-        connection.execute(command)
+        place = database or "memory"
+        raise ConfigurationError(f"cannot use {place} as a database: {_reason(error)}; give another file") from error
     return connection
 
 
@@ -77,7 +82,8 @@ def ask(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
 def save_views(lake_uri: str, path: Path, storage: Storage) -> None:
     """Write the views of a lake for others to use: a database or a script for DuckDB, by the ending of the file.
 
-    They read the lake's files anew at each question, so what is published later is seen too.
+    They read the lake's files anew at each question, so what is published later is seen too. Of a table without any
+    file they show no rows for good: where nothing was reviewed yet, save them again after the first import.
 
     Raises:
         ConfigurationError: The ending is neither ``.duckdb`` nor ``.sql``, or the file is not DuckDB's.

@@ -208,7 +208,7 @@ _MODELS = """
 
 VIEWS = (
     View(name="loads", meaning="one row per truck load", sql="select * from files.loads"),
-    View(name="trucks", meaning="one row per truck and date", sql=_OF_PUBLISHED_RUN.format(table="trucks")),
+    View(name="trucks", meaning="one row per truck, date and site", sql=_OF_PUBLISHED_RUN.format(table="trucks")),
     View(
         name="frames",
         meaning="one row per archived frame, rejected ones too",
@@ -234,7 +234,7 @@ VIEWS = (
     ),
     View(
         name="reviews",
-        meaning="one row per detection that a person has looked at, or thing that a person has added",
+        meaning="one row per detection that a person has looked at, thing that one has added, or frame with neither",
         sql="select * from files.reviews",
     ),
 )

@@ -98,6 +98,17 @@ def test_a_table_for_people_is_short_in_figures(odd):
         assert words in text
 
 
+def test_what_a_terminal_would_obey_is_shown_as_what_it_is():
+    answer = pa.table({"a\x1b[2J": ["Rossi\x1b[31m\nSpA\r\x9b1m\u202e", "Söhne è 日本"]})
+    lines = printed(answer, width=100).splitlines()
+    assert [line.strip() for line in lines if line.strip()] == [
+        "a\\x1b[2J",
+        "─" * len("Rossi\\x1b[31m\\nSpA\\r\\x9b1m\\u202e"),
+        "Rossi\\x1b[31m\\nSpA\\r\\x9b1m\\u202e",
+        "Söhne è 日本",
+    ]
+
+
 def test_in_a_pipe_every_row_is_one_line_however_wide():
     answer = pa.table({f"column{number}": ["x" * 100] for number in range(10)})
     lines = printed(answer, width=80).splitlines()
@@ -130,6 +141,12 @@ def test_the_command_lists_the_views_where_nothing_is_asked(lake):
     answer = CliRunner().invoke(cli.app, ["sql", lake])
     assert answer.exit_code == 0
     assert "one row per truck load" in answer.stdout
+    assert "reviewed_loads" in answer.stdout
+
+
+def test_reviewed_loads_are_found_in_capitals_too(lake):
+    answer = CliRunner().invoke(cli.app, ["sql", lake, "select count(*) as n from REVIEWED_LOADS", "--format", "csv"])
+    assert (answer.exit_code, answer.stdout) == (0, "n\n0\n")
 
 
 def test_the_command_saves_views_and_answers_only_when_it_is_asked(lake, tmp_path):

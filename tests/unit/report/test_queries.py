@@ -103,7 +103,8 @@ def test_a_table_has_its_columns_and_all_rows_that_are_published(table, lake):
 
 def test_the_views_are_listed_with_what_a_row_is(lake):
     listed = {row["view"]: row["rows"] for row in rows(lake, LIST_VIEWS)}
-    assert listed == {view.name: view.meaning for view in VIEWS}
+    assert listed.pop(queries.REVIEWED_LOADS).startswith("one row per load that people have looked at")
+    assert list(listed.items()) == [(view.name, view.meaning) for view in VIEWS]
 
 
 def test_a_view_that_is_added_is_one_entry(lake, monkeypatch):
@@ -216,6 +217,13 @@ def test_nights_from_a_date_on_are_read_alone(view, condition, lake):
     found = files_read(lake, f"select * from {view} where {condition}")
     assert {path.parts[0] for path in found} == TABLES_OF_VIEW[view]
     assert {path.parts[1] for path in found} == {"date=2026-11-23"}
+
+
+def test_a_list_of_dates_beside_the_first_and_the_last_reads_no_other_night(lake):
+    dates = "date in ('2026-11-20', '2026-11-21') and date >= '2026-11-20' and date <= '2026-11-21'"
+    found = files_read(lake, f"select * from frames where {dates}")
+    assert {path.parts[0] for path in found} == TABLES_OF_VIEW["frames"]
+    assert {path.parts[1] for path in found} == {"date=2026-11-20", "date=2026-11-21"}
 
 
 def test_a_trend_at_one_site_reads_the_loads_of_that_site(lake):
@@ -444,6 +452,17 @@ def test_saving_again_renews_the_views_and_leaves_other_tables_alone(tmp_path, s
     save_views(str(lake), database, storage)
     with duckdb.connect(str(database)) as connection:
         assert connection.execute("select * from my_notes").fetchall() == [(1,)]
+
+
+def test_a_database_with_a_table_of_the_name_of_a_view_is_left_alone(lake, tmp_path, storage):
+    path = tmp_path / "mine.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("create table loads as select 1 as a")
+    with pytest.raises(ConfigurationError, match=r"cannot use .*mine\.duckdb as a database: .*loads.*; give another"):
+        save_views(str(lake), path, storage)
+    with duckdb.connect(str(path)) as connection:
+        assert connection.execute("select view_name from duckdb_views() where not internal").fetchall() == []
+        assert connection.execute("select * from loads").fetchall() == [(1,)]
 
 
 @pytest.mark.parametrize("name", ["views.txt", "views"])

@@ -93,9 +93,24 @@ def test_the_trend_of_suppliers_is_what_pandas_makes_of_the_loads(answer, publis
 
 @pytest.mark.parametrize("answer", ["Which trucks"], indirect=True)
 def test_trucks_that_come_back_are_those_of_plain_counting(answer, published):
-    dates = Counter(row["truck_id"] for row in published["trucks"] if row["verdict"] == "reject")
+    rejected = {(row["truck_id"], row["date"]) for row in published["trucks"] if row["verdict"] == "reject"}
+    dates = Counter(truck for truck, _ in rejected)
     often = sorted(((-num, truck) for truck, num in dates.items() if num > 1))[:5]
     assert [(-row["num_dates"], row["truck_id"]) for row in answer] == often
+
+
+def test_a_truck_that_is_rejected_at_two_sites_on_one_day_has_not_come_back(tmp_path):
+    draw_lake(str(tmp_path), dates=[FIRST], sites=("north-yard", "harbour"), num_loads=1)
+    for path in tmp_path.glob("trucks/*/*/*.parquet"):
+        row = dict.fromkeys(schema.TRUCKS.names) | {"truck_id": "0007", "verdict": "reject"}
+        (run,) = pq.ParquetFile(str(path).replace("/trucks/", "/runs/")).read(["run_id", "site", "date"]).to_pylist()
+        path.unlink()
+        columns = pyarrow.schema([field.with_nullable(True) for field in schema.TRUCKS])
+        pq.write_table(pyarrow.Table.from_pylist([row | run], columns), path)
+    (query,) = (query for title, query, _ in QUESTIONS if title.startswith("Which trucks"))
+    lake = open_lake(str(tmp_path), Storage())
+    assert ask(lake, "select count(*) as num from trucks where verdict = 'reject'").to_pylist() == [{"num": 2}]
+    assert ask(lake, query).num_rows == 0
 
 
 @pytest.mark.parametrize("answer", ["At which hours"], indirect=True)
