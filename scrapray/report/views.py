@@ -31,7 +31,7 @@ class Table:
     """
 
     columns: pa.Schema
-    files: str = "date=*/site=*/part-0.parquet"
+    files: str = "**/part-0.parquet"
     by_night: bool = True
 
 
@@ -51,8 +51,9 @@ _FROM_PATH = {
 }
 """Not by ``hive_partitioning``: with it DuckDB does not take the columns that are told it here, so that it would open
 every file of a lake to learn which columns each of them has."""
-_AT_ITS_PLACE = "ends_with(filename, 'date=' || date || '/site=' || url_encode(site) || '/part-0.parquet')"
-"""Not a copy of a night under another spelling, ``site=n%6Frth`` beside ``site=north``."""
+_AT_ITS_PLACE = "filename = {folder} || '/date=' || date || '/site=' || url_encode(site) || '/part-0.parquet'"
+"""Not a copy of a night, deeper in the folder or under another spelling, ``site=n%6Frth`` beside ``site=north``. The
+pattern of files has ``**`` all the same: s3fs lists that anew for each question, but one with ``*`` once a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,7 +272,7 @@ def _rows_in_files(folder: str, table: Table, columns: Mapping[str, str]) -> str
     told = {name: kind for name, kind in columns.items() if name not in from_path}
     known = ", ".join(f"{_quoted(name)}: {_column(name, kind)}" for name, kind in told.items())
     chosen = ", ".join(f"{from_path[name]} as {name}" if name in from_path else name for name in columns)
-    condition = f" where {_AT_ITS_PLACE}" if table.by_night else ""
+    condition = f" where {_AT_ITS_PLACE.format(folder=_quoted(folder))}" if table.by_night else ""
     return f"select {chosen} from read_parquet({files}, filename = true, schema = map {{{known}}}){condition}"
 
 
