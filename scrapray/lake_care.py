@@ -26,6 +26,7 @@ Tables = Mapping[str, pa.Table]
 Night = tuple[dt.date, str]
 
 _PLACE = re.compile(r"(?P<table>[^/]+)/date=(?P<date>\d{4}-\d\d-\d\d)/site=(?P<site>[^/]*)/part-0\.parquet")
+_PARQUET = (".parquet",)
 _AUDIT_AGAIN = "audit that night again"
 _ASKED = ["queue_id", "run_id", "date", "site"]
 _NOT_IN_EVERY_VERSION = {"peak_score"}
@@ -170,18 +171,14 @@ def _runs_in_review(lake_uri: str, storage: Storage) -> set[tuple[str, Night]]:
     """Runs that people are asked about and have not answered: an import finds what it speaks of in their folders."""
     asked = {
         row
-        for uri in _parquet_files(join(lake_uri, "_review_queues"), storage)
+        for uri in storage.list_names(join(lake_uri, "_review_queues"), _PARQUET)
         for row in _rows(read_as_written(uri, storage, _ASKED), *_ASKED)
     }
     answered = set()
-    for uri in _parquet_files(join(lake_uri, "reviews"), storage):
+    for uri in storage.list_names(join(lake_uri, "reviews"), _PARQUET):
         with suppress(SchemaError):  # what it answers is unknown, so that it stays
             answered.update(read_as_written(uri, storage, ["queue_id"])["queue_id"].to_pylist())
     return {(run_id, (date, site)) for queue_id, run_id, date, site in asked if queue_id not in answered}
-
-
-def _parquet_files(folder_uri: str, storage: Storage) -> list[str]:
-    return [uri for uri in storage.list_names(folder_uri) if uri.endswith(".parquet")]
 
 
 def _delete_runs(lake_uri: str, runs: Sequence[tuple[str, Night]], storage: Storage) -> None:
@@ -417,7 +414,7 @@ def _faults_of_runs(lake_uri: str, published: Mapping[Night, set[str]], storage:
 def _faults_of_reviews(lake_uri: str, storage: Storage) -> Iterator[Fault]:
     """What people were asked and what they said, where it cannot be read."""
     for folder, columns in (("reviews", schema.REVIEWS), ("_review_queues", schema.REVIEW_QUEUE)):
-        for uri in _parquet_files(join(lake_uri, folder), storage):
+        for uri in storage.list_names(join(lake_uri, folder), _PARQUET):
             try:
                 read_table(uri, columns, storage)
             except SchemaError as error:

@@ -113,10 +113,10 @@ class Storage:
                 return
             yield [stored for stored in page if not suffixes or stored.key.lower().endswith(suffixes)]
 
-    def list_names(self, uri: str) -> list[str]:
-        """URIs of all files below a URI, sorted; none where there is no such folder."""
+    def list_names(self, uri: str, suffixes: tuple[str, ...] = ()) -> list[str]:
+        """URIs of all files below a URI, sorted, see ``list_pages``; none where there is no such folder."""
         try:
-            return sorted(stored.uri for page in self.list_pages(uri) for stored in page)
+            return sorted(stored.uri for page in self.list_pages(uri, suffixes) for stored in page)
         except StorageError as error:
             if error.reason == "missing":
                 return []

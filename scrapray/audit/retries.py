@@ -139,7 +139,7 @@ def read_work(uri: str, columns: pa.Schema, storage: Storage) -> pa.Table:
 
 def parquet_files(uri: str, storage: Storage) -> list[str]:
     """URIs of the Parquet files below a URI."""
-    return [name for name in storage.list_names(uri) if name.endswith(".parquet")]
+    return storage.list_names(uri, (".parquet",))
 
 
 def _name(uri: str) -> str:

@@ -149,7 +149,7 @@ def read_reviews(lake_uri: str, storage: Storage) -> pa.Table:
 
 
 def _read_all(folder_uri: str, columns: pa.Schema, storage: Storage) -> pa.Table:
-    uris = [uri for uri in storage.list_names(folder_uri) if uri.endswith(".parquet")]
+    uris = storage.list_names(folder_uri, (".parquet",))
     return pa.concat_tables([columns.empty_table(), *(read_table(uri, columns, storage) for uri in uris)])
 
 
