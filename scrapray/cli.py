@@ -401,7 +401,7 @@ def sql(
 
 @app.command("report")
 def report_night(
-    lake: Annotated[str, typer.Argument(metavar="LAKE", help="What [bold]scrapray audit[/] published.")],
+    lake: Lake,
     date: Annotated[
         dt.datetime, typer.Option("--date", formats=["%Y-%m-%d"], help="The night, for example 2026-11-20.")
     ],

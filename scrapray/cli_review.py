@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from scrapray.cli_lake import Lake
+
 review = typer.Typer(
     no_args_is_help=True,
     help="""People look at what the audit found: choose frames, bring back what they say, see what it shows.
@@ -15,7 +17,6 @@ review = typer.Typer(
     [bold]truth[/] writes all that was reviewed, to train on.
     """,
 )
-Lake = Annotated[str, typer.Argument(metavar="LAKE", help="What [bold]scrapray audit[/] published to.")]
 ReviewSettings = Annotated[
     Path | None, typer.Option("--config", help="Settings (TOML); every key is in docs/review.md.")
 ]
