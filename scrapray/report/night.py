@@ -8,7 +8,7 @@ import datetime as dt
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,6 +18,7 @@ from scrapray.errors import SchemaError, StorageError
 from scrapray.labels import MAX_SEVERITY
 from scrapray.lake import published_sites, read_partition
 from scrapray.report import wording
+from scrapray.review.verdicts import reviewed_loads
 from scrapray.statistics.verdict import worst_first
 from scrapray.storage import Storage, join
 
@@ -37,12 +38,14 @@ class Load:
         frames: Rows of ``schema.FRAMES``, in the order of time.
         detections: Rows of ``schema.DETECTIONS``, worst first.
         run: Row of ``schema.RUNS``.
+        reviewed: Row of ``schema.REVIEWED_LOADS``; None where nobody has looked.
     """
 
     row: Row
     frames: tuple[Row, ...]
     detections: tuple[Row, ...]
     run: Row
+    reviewed: Row | None = None
 
     @property
     def key(self) -> tuple[str, str | None, str]:
@@ -51,8 +54,14 @@ class Load:
 
     @property
     def is_alert(self) -> bool:
-        """Whether it holds a contaminant of the highest severity."""
-        return bool(self.row["worst_severity"] >= MAX_SEVERITY)
+        """Whether it holds a contaminant of the highest severity, as the machine or a person says."""
+        said_by_people = self.reviewed["reviewed_worst_severity"] if self.reviewed else 0
+        return bool(max(self.row["worst_severity"], said_by_people) >= MAX_SEVERITY)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether people say another verdict than the machine."""
+        return bool(self.reviewed and self.reviewed["reviewed_verdict"] != self.row["verdict"])
 
     @property
     def found(self) -> list[Row]:
@@ -81,7 +90,7 @@ class SiteNight:
         run: Row of ``schema.RUNS``; None where nothing can be shown.
         loads: In the order of the table.
         frames: All rows of ``schema.FRAMES``, those of no load too.
-        notice: What is wrong with the tables; None where nothing is.
+        notice: What is wrong with the tables or with reviews; None where nothing is.
     """
 
     site: str
@@ -161,7 +170,7 @@ def _others(lake_uri: str, storage: Storage) -> str:
 def _read_site(lake_uri: str, date: dt.date, site: str, storage: Storage) -> SiteNight:
     tables = _read_tables(lake_uri, date, site, storage)
     if _are_of_one_run(tables):
-        return site_night(site, tables)
+        return _with_reviews(site_night(site, tables), lake_uri, date, storage)
     runs = {name: sorted(set(table["run_id"].to_pylist())) for name, table in tables.items() if table.num_rows}
     what = (
         ", ".join(f"{name} of run {' and '.join(map(wording.name, ids))}" for name, ids in runs.items())
@@ -175,6 +184,17 @@ def _read_site(lake_uri: str, date: dt.date, site: str, storage: Storage) -> Sit
         f"just now or has stopped half-way. This report shows {shown}; run the audit again, then make the report again."
     )
     return site_night(site, whole, notice) if _are_of_one_run(whole) else SiteNight(site=site, run=None, notice=notice)
+
+
+def _with_reviews(night: SiteNight, lake_uri: str, date: dt.date, storage: Storage) -> SiteNight:
+    """What people say beside what the machine says; a night is shown without it where it cannot be read."""
+    try:
+        rows = reviewed_loads(lake_uri, date, night.site, storage).to_pylist()
+    except SchemaError as error:
+        notice = f"{wording.name(night.site)}: all verdicts are the machine's, since reviews cannot be read: {error}"
+        return replace(night, notice=notice)
+    reviewed = {(row["site"], row["truck_id"], row["load_id"]): row for row in rows}
+    return replace(night, loads=tuple(replace(load, reviewed=reviewed.get(load.key)) for load in night.loads))
 
 
 def _read_tables(lake_uri: str, date: dt.date, site: str, storage: Storage, run_id: str | None = None) -> Tables:

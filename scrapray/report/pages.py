@@ -153,6 +153,8 @@ def _night_values(report: Report) -> dict[str, Any]:
         "tally": tally,
         "rows": _listed(report, night.loads),
         "alerts": _listed(report, [load for load in night.loads if load.is_alert]),
+        "num_reviewed": sum(load.reviewed is not None for load in night.loads),
+        "num_changed": sum(load.is_changed for load in night.loads),
         "num_frames": len(frames),
         "num_used": sum(frame["status"] == "used" for frame in frames),
         "suppliers": _suppliers(report),

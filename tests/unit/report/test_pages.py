@@ -1,6 +1,8 @@
 """The pages as a browser reads them: what they say, where their links lead, and that nothing gets out of a name."""
 
-from collections.abc import Iterator
+import datetime as dt
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +14,9 @@ from scrapray.report.evidence import PICTURES, choose_evidence
 from scrapray.report.names import PAGE
 from scrapray.report.night import read_before, read_night
 from scrapray.report.pages import INDEX, Report, load_page, render
+from scrapray.review.config import QueueConfig
+from scrapray.review.exports import export_queue
+from scrapray.review.imports import import_reviews
 from tests.unit.report.nights import CABLE, CAN, MOTOR, NIGHT, STORAGE, Yard, two_loads
 from tests.unit.report.test_names import HOSTILE
 
@@ -109,6 +114,54 @@ def test_the_night_says_how_many_what_and_where_first(tmp_path: Path) -> None:
     assert page.words.index("Bora 1 1 0 1.536 %") < page.words.index("Alba 1 0 0 0.000 %")
     links = [link for link in page.values("href") if link.startswith("loads/")]
     assert links[0] == load_page(report.night.loads[0])
+
+
+def reviewed(yard: Yard, keep: Sequence[str]) -> Report:
+    """The report once somebody has looked at all frames and has left marks of these classes only."""
+    yard.publish()
+    quotas = QueueConfig(random_sample=100)
+    now_utc = dt.datetime(2026, 11, 21, 8, tzinfo=dt.UTC)
+    file = json.loads(export_queue(yard.lake, NIGHT, quotas=quotas, storage=STORAGE, now_utc=now_utc).data)
+    names = {each["id"]: each["name"] for each in file["categories"]}
+    file["annotations"] = [mark for mark in file["annotations"] if names[mark["category_id"]] in keep]
+    import_reviews(yard.lake, json.dumps(file).encode(), "ada", source="x", storage=STORAGE, now_utc=now_utc)
+    return report_of(yard)
+
+
+def test_what_people_say_stands_beside_what_the_machine_says(tmp_path: Path) -> None:
+    report = reviewed(two_loads(tmp_path), keep=[])
+    pages = pages_of(report)
+    for words in (
+        "People have looked at 2 loads, and say another verdict of 1.",
+        "Supplier Bora, 06:20:00; people: Accept",
+        "Reject people: Accept Truck 0008, load L2",
+        "Loads 2 Reject 1",
+    ):
+        assert words in pages[INDEX].words
+    for words in (
+        "Reject Truck 0008, load L2",
+        "People have looked: Accept",
+        "4 of 4 usable frames reviewed by ada, last on 21 November 2026.",
+    ):
+        assert words in worst(report, pages).words
+
+
+def test_a_load_in_which_people_alone_have_seen_the_worst_is_an_alert(tmp_path: Path) -> None:
+    yard = Yard(tmp_path)
+    yard.add_load("0007", "L1", [[CAN], []], supplier="Alba", worst_severity=0, verdict="accept")
+    report = reviewed(yard, keep=["spray can"])
+    assert "1 load with a contaminant of the highest severity" in pages_of(report)[INDEX].words
+    assert "people: Reject" in pages_of(report)[INDEX].words
+
+
+def test_reviews_that_cannot_be_read_leave_the_night_as_it_is_and_say_so(tmp_path: Path) -> None:
+    yard = two_loads(tmp_path)
+    reviewed(yard, keep=[])
+    for file in (Path(yard.lake) / "reviews").iterdir():
+        file.write_bytes(b"no table")
+    page = pages_of(report_of(yard))[INDEX]
+    assert "north: all verdicts are the machine's, since reviews cannot be read" in page.words
+    assert "People have looked" not in page.words
 
 
 def test_the_page_of_a_load_shows_its_evidence_its_rule_and_its_origin(tmp_path: Path) -> None:
