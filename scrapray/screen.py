@@ -135,6 +135,7 @@ def print_summary(
     lake_uri = summary.tables["loads"].rpartition("/")[0]
     lines = {
         "Frames": f"{summary.num_frames}: {summary.num_used} used, {summary.num_rejected} rejected{_reasons(summary)}",
+        "Model": summary.model,
         "Speed": _speed(summary),
         "Tables": f"{lake_uri} ({', '.join(summary.tables)}), run {summary.run_id}",
         "Query": query_line(summary.tables["loads"], config),

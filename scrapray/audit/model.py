@@ -43,6 +43,11 @@ class FoundModel:
     bundle_uri: str
     card: BundleCard
 
+    def __str__(self) -> str:
+        seen = self.card.trained_on.get("what") or self.card.trained_on.get("dataset")
+        trained_on = f", trained on {seen}" if seen else ""
+        return f"{self.name} version {self.version}, weights {self.card.weights_sha256[:12]}{trained_on}"
+
 
 def find_model(model_uri: str, storage: Storage, lake_uri: str | None = None) -> FoundModel:
     """Resolve a model once per run.

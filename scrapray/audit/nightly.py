@@ -15,7 +15,7 @@ from scrapray.audit.actors import classes_of, precision_of
 from scrapray.audit.identity import public_settings, run_id_of, work_id_of
 from scrapray.audit.ledger import Progress
 from scrapray.audit.manifest import read_manifest
-from scrapray.audit.model import find_model
+from scrapray.audit.model import FoundModel, find_model
 from scrapray.audit.outdated import emptied_sites
 from scrapray.audit.pipeline import segment_frames
 from scrapray.audit.publish import Night, Published, Run, nights_of, publish
@@ -42,6 +42,7 @@ class AuditSummary:
         nights: Dates and sites that were published.
         loads: Rows of ``schema.LOADS``, worst verdict first.
         tables: Place of each published table by its name.
+        model: Which one judged, and what it has seen in training as far as its card says so in words.
         num_frames: Frames in the manifest.
         num_used: Frames that counted.
         num_computed: Frames that this run segmented; the others were finished by an earlier run.
@@ -55,6 +56,7 @@ class AuditSummary:
     nights: tuple[Night, ...]
     loads: tuple[dict[str, Any], ...]
     tables: Mapping[str, str]
+    model: str
     num_frames: int
     num_used: int
     num_computed: int
@@ -137,17 +139,24 @@ def run_audit(
         max_frozen_difference=config.quality.min_frozen_difference,
         storage=storage,
     )
-    return _summarise(run, nights, published, manifest.num_rows, lake_uri, config.limits)
+    return _summarise(run, model, nights, published, manifest.num_rows, lake_uri, config.limits)
 
 
 def _summarise(
-    run: Run, nights: Sequence[Night], published: Published, num_frames: int, lake_uri: str, limits: LimitsConfig
+    run: Run,
+    model: FoundModel,
+    nights: Sequence[Night],
+    published: Published,
+    num_frames: int,
+    lake_uri: str,
+    limits: LimitsConfig,
 ) -> AuditSummary:
     return AuditSummary(
         run_id=run.run_id,
         nights=tuple(nights),
         loads=tuple(sorted(published.loads, key=worst_first)),
         tables={name: join(lake_uri, name) for name in schema.PUBLISHED},
+        model=str(model),
         num_frames=num_frames,
         num_used=published.num_used,
         num_computed=run.num_computed,
