@@ -33,7 +33,7 @@ def verify_lake(
     Example: [bold]scrapray lake verify s3://yard-lake/ --date 2026-11-20[/]
     """
     from scrapray.config import read_config
-    from scrapray.lake_care import verify
+    from scrapray.lake_care.verify import verify
     from scrapray.screen import print_verified
     from scrapray.storage import Storage
 
@@ -57,7 +57,7 @@ def retire_runs(
     Example: [bold]scrapray lake retire s3://yard-lake/ --keep 2[/]
     """
     from scrapray.config import read_config
-    from scrapray.lake_care import retire
+    from scrapray.lake_care.retire import retire
     from scrapray.screen import print_faults
     from scrapray.storage import Storage
 
