@@ -10,6 +10,7 @@ Every file has exactly the columns and types of its schema, null only where the 
 import datetime
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
@@ -197,6 +198,30 @@ def published_run(lake_uri: str, date: datetime.date, site: str, storage: Storag
     except SchemaError:
         return None
     return run_ids[0] if run_ids else None
+
+
+def runs_named(tables: Mapping[str, pa.Table]) -> dict[str, list[str]]:
+    """The runs that the rows of each table name, sorted; tables without rows are left out."""
+    named = {name: sorted(table["run_id"].unique().to_pylist()) for name, table in tables.items()}
+    return {name: run_ids for name, run_ids in named.items() if run_ids}
+
+
+def run_of(tables: Mapping[str, pa.Table]) -> dict[str, Any] | None:
+    """The row of ``runs`` to which the tables of a night belong; None where the night is half published.
+
+    It is while an audit replaces the tables one by one, and after one that has stopped there. Rows alone do not tell:
+    a run may have left a table empty, so they are counted too.
+
+    Args:
+        tables: Of one date and site: frames, loads and runs at least.
+    """
+    rows = tables["runs"].to_pylist()
+    if len(rows) != 1:
+        return None
+    (row,) = rows
+    counted = {"num_frames": tables["frames"].num_rows, "num_loads": tables["loads"].num_rows}
+    is_of_one_run = {run_id for run_ids in runs_named(tables).values() for run_id in run_ids} == {row["run_id"]}
+    return dict(row) if is_of_one_run and counted.items() <= row.items() else None
 
 
 def publish_run(

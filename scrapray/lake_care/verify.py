@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from scrapray import schema
 from scrapray.errors import SchemaError
-from scrapray.lake import FOOTER_KEY, conform, partition_uri, read_as_written, read_table
+from scrapray.lake import FOOTER_KEY, conform, partition_uri, read_as_written, read_table, runs_named
 from scrapray.lake_care.faults import AUDIT_AGAIN, Fault, nothing_published
 from scrapray.lake_care.places import Night, published_nights, run_folders
 from scrapray.lake_care.rows import Tables, faults_of_rows, rows_of
@@ -47,7 +47,7 @@ def verify(lake_uri: str, storage: Storage, date: dt.date | None = None) -> Veri
         found += [Fault(place=place, what=what, mend=mend) for what, mend in _faults_of_night(night, tables)]
         faults += found
         num_rows += sum(table.num_rows for table in tables.values())
-        runs[night] = {run_id for table in tables.values() for run_id in table["run_id"].unique().to_pylist()}
+        runs[night] = set().union(*runs_named(tables).values())
     if date is None:
         faults += map(_stray, strays)
         faults += _faults_of_runs(lake_uri, runs, storage)
@@ -102,9 +102,9 @@ def _faults_of_night(night: Night, tables: Tables) -> Iterator[tuple[str, str]]:
     """What is wrong with the rows of a night, and the mend."""
     if strange := [name for name, table in tables.items() if set(rows_of(table, "date", "site")) - {night}]:
         yield f"{', '.join(strange)} hold rows of another date or site", AUDIT_AGAIN
-    runs = {name: set(table["run_id"].to_pylist()) for name, table in tables.items() if table.num_rows}
+    runs = runs_named(tables)
     if len(set().union(*runs.values())) > 1:
-        said = "; ".join(f"{name} of {', '.join(sorted(ids))}" for name, ids in runs.items())
+        said = "; ".join(f"{name} of {', '.join(run_ids)}" for name, run_ids in runs.items())
         yield f"is half published: {said}", f"{AUDIT_AGAIN}, or copy the tables of one run from its folder in _runs"
         return
     if set(tables) != set(schema.PUBLISHED):
