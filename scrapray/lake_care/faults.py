@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from scrapray.errors import StorageError
 
 AUDIT_AGAIN = "audit that night again"
+MEND_MONTH = "put it back from a copy, or audit the nights of that month again and delete it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

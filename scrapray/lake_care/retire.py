@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from scrapray import schema
-from scrapray.errors import SchemaError
-from scrapray.lake import partition_uri, read_as_written
+from scrapray.errors import SchemaError, StorageError
+from scrapray.lake import partition_uri, read_as_written, read_published
 from scrapray.lake_care.faults import AUDIT_AGAIN, Fault, nothing_published
 from scrapray.lake_care.places import Night, run_folders
 from scrapray.lake_care.rows import rows_of
@@ -109,9 +109,13 @@ def _published_runs(lake_uri: str, night: Night, storage: Storage) -> set[str]:
     """All runs that published rows of a night name: two of them when it is half published."""
     runs: set[str] = set()
     for table in schema.PUBLISHED:
-        uri = partition_uri(lake_uri, table, *night)
-        if storage.exists(uri):
-            runs.update(read_as_written(uri, storage, ["run_id"])["run_id"].unique().to_pylist())
+        try:
+            _, rows = read_published(lake_uri, table, *night, storage, ["run_id"])
+        except StorageError as error:
+            if error.reason != "missing":
+                raise
+        else:
+            runs.update(rows["run_id"].unique().to_pylist())
     return runs
 
 

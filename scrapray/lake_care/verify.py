@@ -1,17 +1,26 @@
 """Whether every published row is whole and can be traced; only reads."""
 
 import datetime as dt
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from scrapray import schema
 from scrapray.errors import SchemaError
-from scrapray.lake import FOOTER_KEY, conform, partition_uri, read_as_written, read_table, runs_named
-from scrapray.lake_care.faults import AUDIT_AGAIN, Fault, nothing_published
-from scrapray.lake_care.places import Night, published_nights, run_folders
+from scrapray.lake import (
+    conform,
+    footer_of,
+    month_uri,
+    nights_in,
+    partition_uri,
+    read_as_written,
+    read_published,
+    read_table,
+    runs_named,
+)
+from scrapray.lake_care.faults import AUDIT_AGAIN, MEND_MONTH, Fault, nothing_published
+from scrapray.lake_care.places import Night, Published, published_files, run_folders
 from scrapray.lake_care.rows import Tables, faults_of_rows, rows_of
 from scrapray.storage import Storage, join
 
@@ -38,18 +47,17 @@ def verify(lake_uri: str, storage: Storage, date: dt.date | None = None) -> Veri
     Raises:
         StorageError: The lake cannot be read, or nothing is published there, or not for that date.
     """
-    faults, num_rows, runs = [], 0, {}
-    nights, strays = published_nights(lake_uri, storage)
-    nights = {night: tables for night, tables in nights.items() if date in (None, night[0])}
+    num_rows, runs = 0, {}
+    published = published_files(lake_uri, storage)
+    faults = _add_nights_of_months(lake_uri, published, date, storage)
+    nights = {night: tables for night, tables in published.nights.items() if date in (None, night[0])}
     for night in sorted(nights):
-        tables, found = _read_night(lake_uri, night, nights[night], storage)
-        place = f"{night[0]} {night[1]}"
-        found += [Fault(place=place, what=what, mend=mend) for what, mend in _faults_of_night(night, tables)]
+        tables, found = read_night(lake_uri, night, nights[night], storage)
         faults += found
         num_rows += sum(table.num_rows for table in tables.values())
         runs[night] = set().union(*runs_named(tables).values())
     if date is None:
-        faults += map(_stray, strays)
+        faults += map(_stray, published.strays)
         faults += _faults_of_runs(lake_uri, runs, storage)
         faults += _faults_of_reviews(lake_uri, storage)
     if not nights and not faults:
@@ -57,10 +65,35 @@ def verify(lake_uri: str, storage: Storage, date: dt.date | None = None) -> Veri
     return Verified(num_nights=len(nights), num_rows=num_rows, faults=tuple(faults))
 
 
-def _read_night(
-    lake_uri: str, night: Night, present: set[str], storage: Storage
+def _add_nights_of_months(lake_uri: str, published: Published, date: dt.date | None, storage: Storage) -> list[Fault]:
+    """Add the nights that months hold to those that have files of their own; what is wrong with the files of months."""
+    faults = []
+    asked = {month for month in published.months if date is None or month[0] == date.replace(day=1)}
+    for first, site in sorted(asked):
+        for name in sorted(published.months[first, site]):
+            uri = month_uri(lake_uri, name, first, site)
+            try:
+                for held in _nights_of_month(name, uri, storage):
+                    published.nights[held, site].add(name)
+            except SchemaError as error:
+                faults.append(_fault_of_file(uri, error, MEND_MONTH))
+    return faults
+
+
+def read_night(
+    lake_uri: str, night: Night, present: Collection[str], storage: Storage
 ) -> tuple[dict[str, pa.Table], list[Fault]]:
-    """The tables of a night that can be read, and what is wrong with the files."""
+    """The tables of a night that can be read, and what is wrong with them.
+
+    Args:
+        lake_uri: The lake.
+        night: Date and site.
+        present: Tables that have it, in a file of its own or of its month.
+        storage: The door to the lake.
+
+    Raises:
+        StorageError: A file cannot be read.
+    """
     tables, faults = {}, []
     for name in schema.PUBLISHED:
         uri = partition_uri(lake_uri, name, *night)
@@ -68,26 +101,42 @@ def _read_night(
             faults.append(Fault(place=uri, what="is missing", mend=AUDIT_AGAIN))
             continue
         try:
-            table = read_as_written(uri, storage)
-            _check_footer(table, name, uri)
+            uri, table = read_published(lake_uri, name, *night, storage)
+            check_file(table, name, uri)
         except SchemaError as error:
-            faults.append(Fault(place=uri, what=str(error).removeprefix(f"{uri} "), mend=AUDIT_AGAIN))
+            faults.append(_fault_of_file(uri, error, AUDIT_AGAIN))
         else:
             tables[name] = table
+    place = f"{night[0]} {night[1]}"
+    faults += [Fault(place=place, what=what, mend=mend) for what, mend in _faults_of_night(night, tables)]
     return tables, faults
 
 
-def _check_footer(table: pa.Table, name: str, uri: str) -> None:
+def _fault_of_file(uri: str, error: SchemaError, mend: str) -> Fault:
+    return Fault(place=uri, what=str(error).removeprefix(f"{uri} "), mend=mend)
+
+
+def _nights_of_month(name: str, uri: str, storage: Storage) -> Collection[dt.date]:
+    """The nights that the file of a month holds.
+
+    Raises:
+        SchemaError: It is damaged, or its rows are not of the nights and runs that it names.
+    """
+    rows = read_as_written(uri, storage, ["date", "run_id"])
+    nights = nights_in(rows, uri)
+    if strange := set(rows_of(rows, "date", "run_id")) - set(nights.items()):
+        raise SchemaError(f"{uri} holds rows of {min(strange)[0]} and a run that it does not name")
+    return nights
+
+
+def check_file(table: pa.Table, name: str, uri: str) -> None:
     """Whether a file says what it is, and holds that.
 
     Raises:
         SchemaError: It does not.
     """
-    try:
-        footer = json.loads((table.schema.metadata or {})[FOOTER_KEY])
-        version, written = footer["schema_version"], footer["table"]
-    except (KeyError, ValueError, TypeError) as error:
-        raise SchemaError(f"{uri} has no footer that says what it is") from error
+    footer = footer_of(table, uri)
+    version, written = footer["schema_version"], footer["table"]
     if written != name:
         raise SchemaError(f"{uri} is a table of {written}")
     if version not in range(1, schema.SCHEMA_VERSION + 1):
@@ -153,4 +202,4 @@ def _faults_of_reviews(lake_uri: str, storage: Storage) -> Iterator[Fault]:
                 read_table(uri, columns, storage)
             except SchemaError as error:
                 mend = "put it back from a copy, or move it out of the lake and do that import or export again"
-                yield Fault(place=uri, what=str(error).removeprefix(f"{uri} "), mend=mend)
+                yield _fault_of_file(uri, error, mend)

@@ -45,15 +45,30 @@ MIN_LOADS_FOR_INTERVAL = 10
 """With fewer loads nobody can tell how much they differ."""
 
 _Z95 = 1.959963984540054
-_FROM_PATH = {
-    "date": "try_cast(regexp_extract(filename, 'date=([^/]+)/site=[^/]*/[^/]+$', 1) as date)",
-    "site": "url_decode(regexp_extract(filename, 'site=([^/]*)/[^/]+$', 1))",
-}
+_SITE = "url_decode(regexp_extract(filename, 'site=([^/]*)/[^/]+$', 1))"
 """Not by ``hive_partitioning``: with it DuckDB does not take the columns that are told it here, so that it would open
 every file of a lake to learn which columns each of them has."""
-_AT_ITS_PLACE = "filename = {folder} || '/date=' || date || '/site=' || url_encode(site) || '/part-0.parquet'"
-"""Not a copy of a night, deeper in the folder or under another spelling, ``site=n%6Frth`` beside ``site=north``. The
-pattern of files has ``**`` all the same: s3fs lists that anew for each question, but one with ``*`` once a minute."""
+
+_OF_NIGHTS = """
+    -- Each night is joined to the file that holds it: its own, or else that of its month, which sorts behind it (see
+    -- scrapray/lake.py). So DuckDB knows the names of all files that it needs before it opens one. A copy of a file,
+    -- deeper in the folder or under another spelling, site=n%6Frth beside site=north, is joined to nothing.
+    join (
+        select min(file) as file, night
+        from (
+            select
+                file,
+                url_decode(regexp_extract(file, 'site=([^/]*)/[^/]+$', 1)) as of_site,
+                regexp_extract(file, 'date=([^/]+)/site=[^/]*/[^/]+$', 1) as span,
+                coalesce(try_cast(span as date), try_cast(span || '-01' as date)) as first,
+                case when length(span) = length('2026-11') then last_day(first) else first end as last,
+                unnest(generate_series(first, last, interval 1 day))::date as night
+            from glob({files})
+            where file = {folder} || '/date=' || left(first::text, length(span)) || '/site=' || url_encode(of_site)
+                || '/part-0.parquet'
+        )
+        group by night, of_site
+    ) on filename = file and date = night"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,12 +283,12 @@ def statements(lake_uri: str, types: Mapping[str, Mapping[str, str]], with_files
 def _rows_in_files(folder: str, table: Table, columns: Mapping[str, str]) -> str:
     """A scan of all files of a table that looks into none before it is asked; a column that a file lacks is null."""
     files = _quoted(f"{glob.escape(folder)}/{table.files}")
-    from_path = _FROM_PATH if table.by_night else {}
-    told = {name: kind for name, kind in columns.items() if name not in from_path}
-    known = ", ".join(f"{_quoted(name)}: {_column(name, kind)}" for name, kind in told.items())
-    chosen = ", ".join(f"{from_path[name]} as {name}" if name in from_path else name for name in columns)
-    condition = f" where {_AT_ITS_PLACE.format(folder=_quoted(folder))}" if table.by_night else ""
-    return f"select {chosen} from read_parquet({files}, filename = true, schema = map {{{known}}}){condition}"
+    told = ", ".join(f"{_quoted(name)}: {_column(name, kind)}" for name, kind in columns.items())
+    scan = f"read_parquet({files}, filename = true, schema = map {{{told}}})"
+    if not table.by_night:
+        return f"select * exclude (filename) from {scan}"
+    chosen = f"* exclude (filename, file, night) replace (night as date, {_SITE} as site)"
+    return f"select {chosen} from {scan} {_OF_NIGHTS.format(files=files, folder=_quoted(folder))}"
 
 
 def _column(name: str, kind: str) -> str:
