@@ -94,7 +94,7 @@ def _compact_month(
     for date in dates:
         own_files = published.nights[date, site]
         # Read before the tables: what an audit publishes meanwhile is then another file than this, and stays.
-        uris = [partition_uri(lake_uri, name, date, site) for name in own_files]
+        uris = [partition_uri(lake_uri, name, date, site) for name in schema.PUBLISHED if name in own_files]
         contents = {uri: storage.read_bytes(uri) for uri in uris}
         present = own_files | {name for name, nights in months.items() if date in nights}
         tables, faults = read_night(lake_uri, (date, site), present, storage)

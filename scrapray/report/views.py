@@ -4,9 +4,10 @@
 published run of their date and site; the other views are made of these. To add a view, add an entry to ``VIEWS``; to
 add a table that is read from files, add an entry to ``TABLES``.
 
-A view that is filtered by ``date`` and ``site`` reads the files of these dates and sites only: both columns come from
-the paths, and DuckDB hands such a filter down to them through everything here. Not everything lets it through: the
-weeks of ``suppliers`` do not, nor does ``histogram`` beside another aggregate; a test looks at each view.
+A view that is filtered by ``date`` and ``site`` reads the files of these dates and sites only: which file holds which
+night is known from the paths, and DuckDB hands such a filter down to them through everything here. Not everything lets
+it through: the weeks of ``suppliers`` do not, nor does ``histogram`` beside another aggregate; a test looks at each
+view.
 """
 
 import glob
@@ -25,9 +26,8 @@ class Table:
 
     Attributes:
         columns: Their schema.
-        files: Pattern below ``<lake>/<table>/``.
-        by_night: Whether the columns ``date`` and ``site`` come from the path, so that a filter on them opens no other
-            file.
+        files: Pattern below ``<lake>/<table>/``; s3fs lists ``**`` anew for each question, all else once a minute.
+        by_night: Whether the paths say of which dates and site the files are, so that a filter on them opens no other.
     """
 
     columns: pa.Schema
@@ -46,16 +46,15 @@ MIN_LOADS_FOR_INTERVAL = 10
 
 _Z95 = 1.959963984540054
 _SITE = "url_decode(regexp_extract(filename, 'site=([^/]*)/[^/]+$', 1))"
-"""Not by ``hive_partitioning``: with it DuckDB does not take the columns that are told it here, so that it would open
-every file of a lake to learn which columns each of them has."""
+"""From the path, so that a filter on it leaves files out by name. Not by ``hive_partitioning``: with it DuckDB does not
+take the columns that are told it here, so that it would open every file to learn which columns each of them has."""
 
 _OF_NIGHTS = """
     -- Each night is joined to the file that holds it: its own, or else that of its month, which sorts behind it (see
     -- scrapray/lake.py). So DuckDB knows the names of all files that it needs before it opens one. A copy of a file,
     -- deeper in the folder or under another spelling, site=n%6Frth beside site=north, is joined to nothing.
     join (
-        select min(file) as file, night
-        from (
+        with held as (
             select
                 file,
                 url_decode(regexp_extract(file, 'site=([^/]*)/[^/]+$', 1)) as of_site,
@@ -66,6 +65,21 @@ _OF_NIGHTS = """
             from glob({files})
             where file = {folder} || '/date=' || left(first::text, length(span)) || '/site=' || url_encode(of_site)
                 || '/part-0.parquet'
+        ),
+        -- Where a question is left without a name, DuckDB opens every file: nights that are in none get one that no
+        -- file has and that sorts behind those of their month.
+        missing as (
+            select of_site, unnest(generate_series(min(night), current_date + 1, interval 1 day))::date as night
+            from held
+            group by of_site
+        )
+        select min(file) as file, night
+        from (
+            select file, of_site, night from held
+            union all
+            select {folder} || '/date=' || left(night::text, 7) || '~/site=' || url_encode(of_site) || '/no', of_site,
+                night
+            from missing
         )
         group by night, of_site
     ) on filename = file and date = night"""

@@ -202,20 +202,37 @@ def test_killed_anywhere_every_reader_sees_each_row_once_and_the_next_call_goes_
     assert failing - 1 == num_tables * (1 + 2 * num_nights)
 
 
-@pytest.mark.parametrize("num_changes", [3, 5, 9])
-def test_what_an_audit_publishes_meanwhile_is_not_lost(num_changes, lake, storage):
-    class Overtaken(FailsAtChange):
-        def _change(self, uri):
-            self.left -= 1
-            if self.left == 0:
-                publish(lake, "r2", DATES[0], storage)
+class Overtaken(FailsAtChange):
+    """Storage at whose n-th change, counted from 0, an audit publishes a night in between."""
 
-    compacted(lake, Overtaken(num_changes))
-    assert published_run(lake, DATES[0], SITE, storage) == "r2"
-    assert verify(lake, storage).faults == ()
-    compacted(lake)
-    assert published_run(lake, DATES[0], SITE, storage) == "r2"
+    def __init__(self, overtaken, lake, date):
+        super().__init__(overtaken)
+        self.night = (lake, "r2", date)
+
+    def _change(self, uri):
+        if not self.left:
+            publish(*self.night, Storage())
+        self.left -= 1
+
+
+@pytest.mark.parametrize("num_changes", [2, 5, 9])
+def test_what_an_audit_publishes_meanwhile_is_not_lost(num_changes, lake, storage):
+    compacted(lake, Overtaken(num_changes, lake, DATES[1]))
+    for _ in range(2):
+        assert published_run(lake, DATES[1], SITE, storage) == "r2"
+        assert verify(lake, storage).faults == ()
+        compacted(lake)
     assert files_of(lake) == ["2026-09", "2026-10-01"]
+
+
+def test_a_night_that_is_published_in_the_moment_of_its_deletion_is_named_and_audited_again(lake, storage):
+    compacted(lake, Overtaken(5, lake, DATES[0]))
+    (fault,) = verify(lake, storage).faults
+    assert fault.what == "is half published: frames of r1; detections of r2; trucks of r2; runs of r2; loads of r2"
+    assert compacted(lake).faults == (fault,)
+    publish(lake, "r2", DATES[0], storage)
+    assert compacted(lake) == Compacted(num_nights=1)
+    assert verify(lake, storage).faults == ()
 
 
 # ---- nights that stay as they are -------------------------------------------------------------------------------

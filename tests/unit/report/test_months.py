@@ -2,9 +2,12 @@
 
 import datetime as dt
 import shutil
+from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow.dataset
 import pytest
 
 from benchmarks.lake_year import draw_lake, draw_night
@@ -84,6 +87,15 @@ def test_a_night_that_was_published_again_reads_its_own_file(after, tmp_path):
     assert reads_only(after, query, lambda _, date, __: date == f"date={AGAIN[0]}", tmp_path)
 
 
+@pytest.mark.parametrize("date", ["2026-11-19", str(dt.datetime.now(dt.UTC).date())])
+def test_a_date_without_a_night_reads_nothing(date, after, tmp_path):
+    torn = shutil.copytree(after, tmp_path / "torn")
+    for path in torn.glob("*/*/*/*.parquet"):
+        path.write_bytes(b"no Parquet")
+    for condition in (f"date = '{date}'", f"date = '{date}' and site = 'north-yard'"):
+        assert rows(torn, f"select * from frames where {condition}") == []
+
+
 def test_a_list_of_dates_reads_their_months(after, tmp_path):
     query = "select * from loads where date in ('2026-09-29', '2026-11-20') order by all"
     assert reads_only(after, query, lambda _, date, __: date in ("date=2026-09", "date=2026-11-20"), tmp_path)
@@ -102,6 +114,25 @@ def test_views_that_were_saved_before_see_months_too(before, tmp_path):
     with duckdb.connect() as connection:
         connection.execute(script.read_text(encoding="utf-8"))
         assert connection.execute(count).fetchall() == expected
+
+
+@pytest.mark.parametrize("table", schema.PUBLISHED)
+def test_the_documented_way_without_us_reads_what_the_view_reads(table, after):
+    documented = Path("docs/queries.md").read_text(encoding="utf-8").partition("import datetime, pathlib")
+    names: dict[str, Any] = {}
+    exec("".join(documented[1:]).partition("```")[0], names)
+    for date in DATES:
+        expected = rows(after, f"select * from {table} where date = '{date}' and site = 'north-yard'")
+        assert names["read_night"](after / table, date, "north-yard").rows(named=True) == expected
+
+
+def test_the_documented_folder_holds_all_nights_once_months_are_put_together(before, tmp_path):
+    lake = tmp_path / "lake"
+    shutil.copytree(before, lake)
+    compact(str(lake), NOVEMBER, Storage(), today=NOVEMBER)
+    for table in schema.PUBLISHED:
+        found = pyarrow.dataset.dataset(lake / table, partitioning=None).to_table()
+        assert found.num_rows == rows(before, f"select count(*) as n from files.{table}")[0]["n"]
 
 
 @pytest.mark.parametrize("place", ["date=2026-09/copy/site=north-yard", "date=2026-9/site=north-yard", "2026-09"])
