@@ -4,11 +4,14 @@
 
 Draws a lake of 365 nights at three sites with 200 loads each (made-up rows, published as an audit publishes them) into
 FOLDER, where it stays for the next time, or into a folder that is removed. Then it asks what an analyst asks, each
-question in a process of its own, and prints its time, the files it read and what Python and DuckDB took to start.
+question in a process of its own, and prints its time, the files it read and what Python and DuckDB took to start:
+first of the nights as they are published, then of a second lake in which they are put together in months.
 """
 
 import datetime as dt
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,11 +25,13 @@ import pyarrow as pa
 
 from scrapray import schema
 from scrapray.lake import publish_run
+from scrapray.lake_care.compact import compact
 from scrapray.storage import Storage
 
 SITES = ("harbour", "north-yard", "Süd 2")
 FIRST_DATE = dt.date(2025, 12, 1)
 NUM_DATES = 365
+AFTER_LAST_MONTH = dt.date(2026, 12, 1)
 LOADS_PER_NIGHT = 200
 FRAMES_PER_LOAD = 3
 BED_PX = 4_000_000
@@ -308,11 +313,20 @@ def measure(lake: Path) -> None:
         begin = time.perf_counter()
         draw_lake(str(lake), dates=[FIRST_DATE + dt.timedelta(days=day) for day in range(NUM_DATES)])
         print(f"drawn in {time.perf_counter() - begin:.0f} s")
-    for name in schema.PUBLISHED:
-        files = list((lake / name).glob("*/*/*.parquet"))
-        print(f"{name:12} {len(files):>5,} files {sum(file.stat().st_size for file in files) / 1e6:8.1f} MB")
+    months = lake / "put together"
+    if not months.exists():
+        for name in schema.PUBLISHED:
+            shutil.copytree(lake / name, months / name, copy_function=os.link)
+        begin = time.perf_counter()
+        done = compact(str(months), AFTER_LAST_MONTH, Storage(), today=AFTER_LAST_MONTH)
+        print(f"{done.num_nights} nights put together in {time.perf_counter() - begin:.0f} s")
+    for place in (lake, months):
+        for name in schema.PUBLISHED:
+            files = list((place / name).glob("*/*/*.parquet"))
+            print(f"{name:12} {len(files):>5,} files {sum(file.stat().st_size for file in files) / 1e6:8.1f} MB")
     for question in QUESTIONS:
-        subprocess.run([sys.executable, __file__, str(lake), question], check=True)
+        for place in (lake, months):
+            subprocess.run([sys.executable, __file__, str(place), question], check=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,12 @@
 """The one writer and reader of Parquet tables.
 
     <lake>/<table>/date=YYYY-MM-DD/site=<site>/part-0.parquet                  what is published
+    <lake>/<table>/date=YYYY-MM/site=<site>/part-0.parquet                     nights of a month, put together
     <lake>/_runs/<run_id>/<table>/date=YYYY-MM-DD/site=<site>/part-0.parquet   what each run has made
+
+**A night that has a file of its own is read from it; else its rows are those in the file of its month.** This holds for
+each table alone, so a month may be put together and its nights deleted one by one, or a night be published again, and a
+reader sees each row once at every moment. Which nights a month holds stands in its footer, for a night may be empty.
 
 Every file has exactly the columns and types of its schema, null only where the schema allows it, and a footer key
 ``scrapray`` that says how to read it. Equal tables give equal bytes.
@@ -9,7 +14,8 @@ Every file has exactly the columns and types of its schema, null only where the 
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
@@ -125,9 +131,18 @@ def parquet_bytes(
         SchemaError: The table does not fit the schema.
     """
     whole = conform(table, columns, what)
+    return _encoded([whole], columns, _footer(columns, class_names), rows_per_group)
+
+
+def _encoded(
+    parts: Iterable[pa.Table], columns: pa.Schema, footer: Mapping[str, object], rows_per_group: int | None = None
+) -> bytes:
+    """Parquet of tables one below the other, each in row groups of its own."""
     buffer = pa.BufferOutputStream()
-    metadata = {FOOTER_KEY: json.dumps(_footer(columns, class_names), sort_keys=True).encode()}
-    pq.write_table(whole.replace_schema_metadata(metadata), buffer, compression="zstd", row_group_size=rows_per_group)
+    metadata = {FOOTER_KEY: json.dumps(footer, sort_keys=True).encode()}
+    with pq.ParquetWriter(buffer, columns.with_metadata(metadata), compression="zstd") as writer:
+        for part in parts:
+            writer.write_table(part, row_group_size=rows_per_group)
     data: bytes = buffer.getvalue().to_pybytes()
     return data
 
@@ -152,51 +167,201 @@ def read_table(uri: str, columns: pa.Schema, storage: Storage) -> pa.Table:
     return conform(read_as_written(uri, storage), columns, uri)
 
 
-def read_as_written(uri: str, storage: Storage, names: list[str] | None = None) -> pa.Table:
+def read_as_written(
+    uri: str, storage: Storage, names: list[str] | None = None, date: datetime.date | None = None
+) -> pa.Table:
     """Read one Parquet file with the columns that it has, whatever version wrote them; the footer is its metadata.
+
+    Args:
+        uri: The file.
+        storage: The door to it.
+        names: These columns only.
+        date: Rows of this date only.
 
     Raises:
         SchemaError: It is not Parquet, or has no column of these names.
         StorageError: It cannot be read.
     """
     data = storage.read_bytes(uri)
+    rows = None if date is None else pc.field("date") == date
     try:
-        return pq.read_table(pa.BufferReader(data), columns=names)
+        return pq.read_table(pa.BufferReader(data), columns=names, filters=rows)
     except (pa.ArrowException, OSError) as error:
         raise SchemaError(f"{uri} is not readable as Parquet: {error}") from error
+
+
+def footer_of(table: pa.Table, uri: str) -> dict[str, Any]:
+    """What a file that was read says of itself: ``schema_version``, ``table`` and more.
+
+    Raises:
+        SchemaError: It does not say these two.
+    """
+    try:
+        footer = dict(json.loads((table.schema.metadata or {})[FOOTER_KEY]))
+    except (KeyError, ValueError, TypeError):
+        footer = {}
+    if not {"schema_version", "table"} <= footer.keys():
+        raise SchemaError(f"{uri} has no footer that says what it is")
+    return footer
 
 
 def partition_uri(lake_uri: str, table: str, date: datetime.date, site: str, run_id: str | None = None) -> str:
     """Where a table of one date and site lies: what is published, or what one run has made."""
     root = join(lake_uri, "_runs", run_id) if run_id else lake_uri
-    return join(root, table, f"date={date.isoformat()}", f"site={quote(site, safe='')}", "part-0.parquet")
+    return _file_of(root, table, f"date={date.isoformat()}", site)
+
+
+def month_uri(lake_uri: str, table: str, date: datetime.date, site: str) -> str:
+    """Where the published nights of one month and site lie together, as far as they have no files of their own."""
+    return _file_of(lake_uri, table, f"date={date:%Y-%m}", site)
+
+
+def _file_of(root_uri: str, table: str, time: str, site: str) -> str:
+    return join(root_uri, table, time, f"site={quote(site, safe='')}", "part-0.parquet")
 
 
 def read_partition(
     lake_uri: str, table: str, date: datetime.date, site: str, storage: Storage, run_id: str | None = None
 ) -> pa.Table:
-    """One table of one date and site, as published or as one run made it."""
-    return read_table(partition_uri(lake_uri, table, date, site, run_id), schema.PUBLISHED[table], storage)
+    """One table of one date and site, as published or as one run made it.
+
+    Raises:
+        SchemaError: It is damaged, or another version of scrapray has written it.
+        StorageError: It cannot be read.
+    """
+    if run_id:
+        return read_table(partition_uri(lake_uri, table, date, site, run_id), schema.PUBLISHED[table], storage)
+    uri, rows = read_published(lake_uri, table, date, site, storage)
+    return conform(rows, schema.PUBLISHED[table], uri)
+
+
+def read_published(
+    lake_uri: str, table: str, date: datetime.date, site: str, storage: Storage, names: list[str] | None = None
+) -> tuple[str, pa.Table]:
+    """One published table of one date and site, see ``read_as_written``, and the file that holds it.
+
+    Raises:
+        SchemaError: It is damaged.
+        StorageError: It cannot be read; the reason is "missing" where it is not published.
+    """
+    own, of_month = (place(lake_uri, table, date, site) for place in (partition_uri, month_uri))
+    try:
+        return own, read_as_written(own, storage, names)
+    except StorageError as error:
+        rows = _rows_in_month(of_month, date, storage, names) if error.reason == "missing" else None
+        if rows is None:
+            raise
+    return of_month, rows
+
+
+def _rows_in_month(month: str, date: datetime.date, storage: Storage, names: list[str] | None) -> pa.Table | None:
+    """The rows of one night; None where the month is not there or does not hold it."""
+    try:
+        rows = read_as_written(month, storage, names, date)
+    except StorageError as error:
+        if error.reason == "missing":
+            return None
+        raise
+    return rows if date in nights_in(rows, month) else None
+
+
+def nights_in(table: pa.Table, uri: str) -> dict[datetime.date, str]:
+    """The nights that the file of a month holds, each with its run.
+
+    Raises:
+        SchemaError: Its footer does not say so.
+    """
+    try:
+        nights = footer_of(table, uri)["nights"]
+        return {datetime.date.fromisoformat(date): str(run_id) for date, run_id in nights.items()}
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise SchemaError(f"{uri} has no footer that says which nights it holds") from error
 
 
 def published_sites(lake_uri: str, date: datetime.date, storage: Storage, table: str = "loads") -> list[str]:
     """Sites of which a table is published for a date; with that of loads, the others are there too."""
-    folder = join(absolute(lake_uri), table, f"date={date.isoformat()}", "site=")
-    found = (uri.removeprefix(folder).partition("/")[0] for uri in storage.list_names(folder.rpartition("/")[0]))
-    return sorted({unquote(site) for site in found})
+    own, of_month = (
+        _sites_below(place(absolute(lake_uri), table, date, "").partition("/site=")[0], storage)
+        for place in (partition_uri, month_uri)
+    )
+    held = {site for site in of_month - own if _may_hold(date, month_uri(lake_uri, table, date, site), storage)}
+    return sorted(own | held)
+
+
+def _sites_below(folder_uri: str, storage: Storage) -> set[str]:
+    names = (uri.removeprefix(f"{folder_uri}/site=") for uri in storage.list_names(folder_uri))
+    return {unquote(name.partition("/")[0]) for name in names}
+
+
+def _may_hold(date: datetime.date, month: str, storage: Storage) -> bool:
+    try:
+        return date in nights_in(read_as_written(month, storage, []), month)
+    except SchemaError:
+        return True  # who reads the night is told that the file is damaged
 
 
 def published_run(lake_uri: str, date: datetime.date, site: str, storage: Storage) -> str | None:
     """The run whose tables are published for one date and site; None before the first, or if nobody can tell."""
-    uri = partition_uri(lake_uri, "runs", date, site)
-    if not storage.exists(uri):
-        return None
     try:
         # One column only: an older version of scrapray may have written the others.
-        run_ids: list[str] = read_as_written(uri, storage, ["run_id"])["run_id"].to_pylist()
+        _, rows = read_published(lake_uri, "runs", date, site, storage, ["run_id"])
     except SchemaError:
         return None
+    except StorageError as error:
+        if error.reason == "missing":
+            return None
+        raise
+    run_ids: list[str] = rows["run_id"].to_pylist()
     return run_ids[0] if run_ids else None
+
+
+def write_month(
+    lake_uri: str, table: str, site: str, nights: Mapping[datetime.date, tuple[str, pa.Table]], storage: Storage
+) -> None:
+    """Put the nights of one month and site into one file, in one step, each in row groups of its own.
+
+    Args:
+        lake_uri: The lake.
+        table: Name of the table.
+        site: The site.
+        nights: Run and rows of each night, one at least; they are of this version of the schema.
+        storage: The door to it.
+
+    Raises:
+        SchemaError: Rows do not fit the schema.
+        StorageError: The file cannot be written; what was there before is still there.
+    """
+    uri, columns = month_uri(lake_uri, table, min(nights), site), schema.PUBLISHED[table]
+    ordered = sorted(nights.items())
+    classes = [name for _, (_, rows) in ordered for name in footer_of(rows, uri).get("classes", ())]
+    footer = _footer(columns, list(dict.fromkeys(classes)))
+    footer["nights"] = {date.isoformat(): run_id for date, (run_id, _) in ordered}
+    parts = [conform(rows, columns, uri) for _, (_, rows) in ordered if rows.num_rows]
+    storage.write_bytes(uri, _encoded(parts, columns, footer))
+
+
+def runs_named(tables: Mapping[str, pa.Table]) -> dict[str, list[str]]:
+    """The runs that the rows of each table name, sorted; tables without rows are left out."""
+    named = {name: sorted(table["run_id"].unique().to_pylist()) for name, table in tables.items()}
+    return {name: run_ids for name, run_ids in named.items() if run_ids}
+
+
+def run_of(tables: Mapping[str, pa.Table]) -> dict[str, Any] | None:
+    """The row of ``runs`` to which the tables of a night belong; None where the night is half published.
+
+    It is while an audit replaces the tables one by one, and after one that has stopped there. Rows alone do not tell:
+    a run may have left a table empty, so they are counted too.
+
+    Args:
+        tables: Of one date and site: frames, loads and runs at least.
+    """
+    rows = tables["runs"].to_pylist()
+    if len(rows) != 1:
+        return None
+    (row,) = rows
+    counted = {"num_frames": tables["frames"].num_rows, "num_loads": tables["loads"].num_rows}
+    is_of_one_run = {run_id for run_ids in runs_named(tables).values() for run_id in run_ids} == {row["run_id"]}
+    return dict(row) if is_of_one_run and counted.items() <= row.items() else None
 
 
 def publish_run(

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from scrapray.alerts.send import AlertReport
     from scrapray.audit.doctor import Finding
     from scrapray.audit.nightly import AuditSummary
-    from scrapray.lake_care import Fault, Verified
+    from scrapray.lake_care.faults import Fault
+    from scrapray.lake_care.verify import Verified
     from scrapray.registry import ModelVersion
     from scrapray.review.figures import Figure
     from scrapray.statistics.promotion import Comparison

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from scrapray.errors import SchemaError, StorageError
 from scrapray.labels import MAX_SEVERITY
-from scrapray.lake import published_sites, read_partition
+from scrapray.lake import published_sites, read_partition, run_of, runs_named
 from scrapray.report import wording
 from scrapray.review.verdicts import reviewed_loads
 from scrapray.statistics.verdict import worst_first
@@ -164,26 +164,29 @@ def _others(lake_uri: str, storage: Storage) -> str:
     """What to do where a date has nothing."""
     names = storage.list_names(join(lake_uri, "loads"))
     dates = sorted({name.partition("/date=")[2].partition("/")[0] for name in names})
-    return f"the last night there is {dates[-1]}" if dates else "it has no night at all: correct the URI, or audit one"
+    if not dates:
+        return "it has no night at all: correct the URI, or audit one"
+    span = "night" if len(dates[-1]) == len("2026-11-20") else "month"
+    return f"the last {span} there is {dates[-1]}"
 
 
 def _read_site(lake_uri: str, date: dt.date, site: str, storage: Storage) -> SiteNight:
     tables = _read_tables(lake_uri, date, site, storage)
-    if _are_of_one_run(tables):
+    if _is_whole(tables):
         return _with_reviews(site_night(site, tables), lake_uri, date, storage)
-    runs = {name: sorted(set(table["run_id"].to_pylist())) for name, table in tables.items() if table.num_rows}
+    runs = runs_named(tables)
     what = (
         ", ".join(f"{name} of run {' and '.join(map(wording.name, ids))}" for name, ids in runs.items())
         or "none has a row"
     )
     run_id = runs.get("loads", runs.get("runs", [None]))[0] if "loads" in tables else None
     whole = _read_tables(lake_uri, date, site, storage, run_id) if run_id else {}
-    shown = f"what run {wording.name(run_id)} has made" if _are_of_one_run(whole) else "nothing of this site"
+    shown = f"what run {wording.name(run_id)} has made" if _is_whole(whole) else "nothing of this site"
     notice = (
         f"{wording.name(site)}: the tables of this night do not belong together ({what}). An audit is replacing them "
         f"just now or has stopped half-way. This report shows {shown}; run the audit again, then make the report again."
     )
-    return site_night(site, whole, notice) if _are_of_one_run(whole) else SiteNight(site=site, run=None, notice=notice)
+    return site_night(site, whole, notice) if _is_whole(whole) else SiteNight(site=site, run=None, notice=notice)
 
 
 def _with_reviews(night: SiteNight, lake_uri: str, date: dt.date, storage: Storage) -> SiteNight:
@@ -209,12 +212,8 @@ def _read_tables(lake_uri: str, date: dt.date, site: str, storage: Storage, run_
     return tables
 
 
-def _are_of_one_run(tables: Tables) -> bool:
-    if set(tables) != set(_NEEDED) or tables["runs"].num_rows != 1:
-        return False
-    (run,) = tables["runs"].to_pylist()
-    counted = (run["num_frames"], run["num_loads"]) == (tables["frames"].num_rows, tables["loads"].num_rows)
-    return counted and all(set(table["run_id"].to_pylist()) <= {run["run_id"]} for table in tables.values())
+def _is_whole(tables: Tables) -> bool:
+    return set(tables) == set(_NEEDED) and run_of(tables) is not None
 
 
 def site_night(site: str, tables: Mapping[str, pa.Table], notice: str | None = None) -> SiteNight:

@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from scrapray.errors import ConfigurationError, StorageError
-from scrapray.lake_care import nothing_published
+from scrapray.lake_care.faults import nothing_published
 from scrapray.report.views import TABLES, VIEWS, statements
 from scrapray.review.verdicts import all_reviewed_loads
 from scrapray.storage import Storage, absolute, join

@@ -4,9 +4,10 @@
 published run of their date and site; the other views are made of these. To add a view, add an entry to ``VIEWS``; to
 add a table that is read from files, add an entry to ``TABLES``.
 
-A view that is filtered by ``date`` and ``site`` reads the files of these dates and sites only: both columns come from
-the paths, and DuckDB hands such a filter down to them through everything here. Not everything lets it through: the
-weeks of ``suppliers`` do not, nor does ``histogram`` beside another aggregate; a test looks at each view.
+A view that is filtered by ``date`` and ``site`` reads the files of these dates and sites only: which file holds which
+night is known from the paths, and DuckDB hands such a filter down to them through everything here. Not everything lets
+it through: the weeks of ``suppliers`` do not, nor does ``histogram`` beside another aggregate; a test looks at each
+view.
 """
 
 import glob
@@ -25,9 +26,8 @@ class Table:
 
     Attributes:
         columns: Their schema.
-        files: Pattern below ``<lake>/<table>/``.
-        by_night: Whether the columns ``date`` and ``site`` come from the path, so that a filter on them opens no other
-            file.
+        files: Pattern below ``<lake>/<table>/``; s3fs lists ``**`` anew for each question, all else once a minute.
+        by_night: Whether the paths say of which dates and site the files are, so that a filter on them opens no other.
     """
 
     columns: pa.Schema
@@ -45,15 +45,44 @@ MIN_LOADS_FOR_INTERVAL = 10
 """With fewer loads nobody can tell how much they differ."""
 
 _Z95 = 1.959963984540054
-_FROM_PATH = {
-    "date": "try_cast(regexp_extract(filename, 'date=([^/]+)/site=[^/]*/[^/]+$', 1) as date)",
-    "site": "url_decode(regexp_extract(filename, 'site=([^/]*)/[^/]+$', 1))",
-}
-"""Not by ``hive_partitioning``: with it DuckDB does not take the columns that are told it here, so that it would open
-every file of a lake to learn which columns each of them has."""
-_AT_ITS_PLACE = "filename = {folder} || '/date=' || date || '/site=' || url_encode(site) || '/part-0.parquet'"
-"""Not a copy of a night, deeper in the folder or under another spelling, ``site=n%6Frth`` beside ``site=north``. The
-pattern of files has ``**`` all the same: s3fs lists that anew for each question, but one with ``*`` once a minute."""
+_SITE = "url_decode(regexp_extract(filename, 'site=([^/]*)/[^/]+$', 1))"
+"""From the path, so that a filter on it leaves files out by name. Not by ``hive_partitioning``: with it DuckDB does not
+take the columns that are told it here, so that it would open every file to learn which columns each of them has."""
+
+_OF_NIGHTS = """
+    -- Each night is joined to the file that holds it: its own, or else that of its month, which sorts behind it (see
+    -- scrapray/lake.py). So DuckDB knows the names of all files that it needs before it opens one. A copy of a file,
+    -- deeper in the folder or under another spelling, site=n%6Frth beside site=north, is joined to nothing.
+    join (
+        with held as (
+            select
+                file,
+                url_decode(regexp_extract(file, 'site=([^/]*)/[^/]+$', 1)) as of_site,
+                regexp_extract(file, 'date=([^/]+)/site=[^/]*/[^/]+$', 1) as span,
+                coalesce(try_cast(span as date), try_cast(span || '-01' as date)) as first,
+                case when length(span) = length('2026-11') then last_day(first) else first end as last,
+                unnest(generate_series(first, last, interval 1 day))::date as night
+            from glob({files})
+            where file = {folder} || '/date=' || left(first::text, length(span)) || '/site=' || url_encode(of_site)
+                || '/part-0.parquet'
+        ),
+        -- Where a question is left without a name, DuckDB opens every file: nights that are in none get one that no
+        -- file has and that sorts behind those of their month.
+        missing as (
+            select of_site, unnest(generate_series(min(night), current_date + 1, interval 1 day))::date as night
+            from held
+            group by of_site
+        )
+        select min(file) as file, night
+        from (
+            select file, of_site, night from held
+            union all
+            select {folder} || '/date=' || left(night::text, 7) || '~/site=' || url_encode(of_site) || '/no', of_site,
+                night
+            from missing
+        )
+        group by night, of_site
+    ) on filename = file and date = night"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,12 +297,12 @@ def statements(lake_uri: str, types: Mapping[str, Mapping[str, str]], with_files
 def _rows_in_files(folder: str, table: Table, columns: Mapping[str, str]) -> str:
     """A scan of all files of a table that looks into none before it is asked; a column that a file lacks is null."""
     files = _quoted(f"{glob.escape(folder)}/{table.files}")
-    from_path = _FROM_PATH if table.by_night else {}
-    told = {name: kind for name, kind in columns.items() if name not in from_path}
-    known = ", ".join(f"{_quoted(name)}: {_column(name, kind)}" for name, kind in told.items())
-    chosen = ", ".join(f"{from_path[name]} as {name}" if name in from_path else name for name in columns)
-    condition = f" where {_AT_ITS_PLACE.format(folder=_quoted(folder))}" if table.by_night else ""
-    return f"select {chosen} from read_parquet({files}, filename = true, schema = map {{{known}}}){condition}"
+    told = ", ".join(f"{_quoted(name)}: {_column(name, kind)}" for name, kind in columns.items())
+    scan = f"read_parquet({files}, filename = true, schema = map {{{told}}})"
+    if not table.by_night:
+        return f"select * exclude (filename) from {scan}"
+    chosen = f"* exclude (filename, file, night) replace (night as date, {_SITE} as site)"
+    return f"select {chosen} from {scan} {_OF_NIGHTS.format(files=files, folder=_quoted(folder))}"
 
 
 def _column(name: str, kind: str) -> str:

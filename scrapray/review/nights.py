@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from scrapray import schema
 from scrapray.config import ArchiveConfig, VerdictConfig, settings_of
 from scrapray.errors import SchemaError, StorageError
-from scrapray.lake import partition_uri, published_run, read_partition, read_table
+from scrapray.lake import partition_uri, published_run, read_partition, read_table, run_of, runs_named
 from scrapray.storage import Storage, join
 
 _TABLES = ("frames", "detections", "loads", "runs")
@@ -63,8 +63,8 @@ def read_night(lake_uri: str, date: dt.date, site: str, storage: Storage, run_id
         StorageError: They cannot be read.
     """
     tables = {name: read_partition(lake_uri, name, date, site, storage, run_id) for name in _TABLES}
-    run_ids = sorted({name for table in tables.values() for name in pc.unique(table["run_id"]).to_pylist()})
-    if len(run_ids) != 1 or tables["runs"].num_rows != 1:
+    if run_of(tables) is None:
+        run_ids = sorted({run_id for named in runs_named(tables).values() for run_id in named})
         raise SchemaError(
             f"{lake_uri}: {date} {site} is half-published (tables of runs {', '.join(run_ids) or 'none'}); an audit is "
             "replacing it just now or has stopped half-way: audit that night again"

@@ -7,9 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.lake_year import draw_night
-from scrapray import cli
+from scrapray import cli, schema
 from scrapray.errors import StorageError
 from scrapray.lake import publish_run
+from scrapray.lake_care.compact import Compacted, compact
+from scrapray.lake_care.verify import verify
 from scrapray.report.queries import ask, open_lake
 from scrapray.report.views import VIEWS
 from scrapray.storage import Storage, join
@@ -45,17 +47,23 @@ def test_every_view_answers_from_a_bucket(lake, storage):
     assert len(found) == 6
 
 
-def test_one_night_of_a_bucket_is_one_file_of_each_table(lake, storage, monkeypatch):
-    connection = open_lake(lake, storage)
-    filesystem = storage.fsspec(lake)
-    opened = []
-    real_open = type(filesystem)._open
+@pytest.fixture
+def opened(lake, storage, monkeypatch):
+    """Files that are opened, as they are."""
+    paths = []
+    filesystem = type(storage.fsspec(lake))
+    real_open = filesystem._open
 
     def watched(self, path, *arguments, **options):
-        opened.append(path)
+        paths.append(path)
         return real_open(self, path, *arguments, **options)
 
-    monkeypatch.setattr(type(filesystem), "_open", watched)
+    monkeypatch.setattr(filesystem, "_open", watched)
+    return paths
+
+
+def test_one_night_of_a_bucket_is_one_file_of_each_table(lake, storage, opened):
+    connection = open_lake(lake, storage)
     query = f"select * from frames where date = '{FRIDAY}' and site = 'Süd 1=2'"
     assert ask(connection, query).num_rows == 30
     tables = {path.partition("of [2026]/")[2].partition("/")[0] for path in opened}
@@ -78,6 +86,26 @@ def test_what_is_published_while_the_connection_is_open_is_seen(lake, storage):
             publish(*changed)
         counts.append(ask(connection, "select count(*) as n from frames").to_pylist()[0]["n"])
     assert counts == [30, 21, 36]
+
+
+def test_nights_of_a_bucket_are_put_together_while_a_connection_is_open(lake, storage, opened):
+    months, dates = join(lake, "of months"), [FRIDAY, FRIDAY + dt.timedelta(days=1), FRIDAY + dt.timedelta(days=20)]
+    for date in dates:
+        for site in SITES:
+            publish_run(months, "r1", date, site, draw_night("r1", date, site, 5, np.random.default_rng(1)), storage)
+    connection = open_lake(months, storage)
+    answers = {name: ask(connection, f"select * from {name} order by all") for name in schema.PUBLISHED}
+    december = dt.date(2026, 12, 1)
+    assert compact(months, december, storage, today=december) == Compacted(num_nights=6)
+    assert verify(months, storage).faults == ()
+    for name, answer in answers.items():
+        assert len(storage.list_names(join(months, name))) == 6
+        assert ask(connection, f"select * from {name} order by all").equals(answer)
+    opened.clear()
+    assert ask(connection, f"select * from frames where date = '{FRIDAY}' and site = 'a/b'").num_rows == 15
+    assert {path.partition("/of months/")[2] for path in opened} == {
+        f"{name}/date=2026-11/site=a%2Fb/part-0.parquet" for name in ("frames", "runs", "loads")
+    }
 
 
 def test_the_command_takes_the_endpoint_from_the_settings_and_shows_it_nowhere(lake, s3, tmp_path):

@@ -50,6 +50,7 @@ OPTIONS = {
     "review truth": ["--config", "--out"],
     "sql": ["--config", "--format", "--save"],
     "lake verify": ["--config", "--date"],
+    "lake compact": ["--before", "--config"],
     "lake retire": ["--config", "--keep"],
 }
 """Frozen: an option added here is a promise to every nightly script; settings belong in the configuration file."""

@@ -16,7 +16,8 @@ from benchmarks.lake_year import draw_night
 from scrapray import cli, schema
 from scrapray.errors import SchemaError, StorageError
 from scrapray.lake import partition_uri, publish_run, published_run, read_partition
-from scrapray.lake_care import Retired, retire, verify
+from scrapray.lake_care.retire import Retired, retire
+from scrapray.lake_care.verify import verify
 from scrapray.storage import Storage, join
 from tests.fixtures.older_lakes import OLDER, write_older_night
 from tests.unit.test_lake import FailsAtCopy

@@ -5,9 +5,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.lake_year import draw_night
+from benchmarks.lake_year import draw_lake, draw_night
 from scrapray.errors import SchemaError, StorageError
 from scrapray.lake import partition_uri
+from scrapray.lake_care.compact import compact
 from scrapray.report.night import Tally, by_supplier, read_before, read_night
 from tests.fixtures.older_lakes import OLDER, write_older_night
 from tests.unit.report.nights import CAN, MOTOR, NIGHT, SITE, STORAGE, Yard, two_loads
@@ -59,10 +60,12 @@ def test_an_empty_lake_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_night_that_is_not_there_names_the_last_one_that_is(tmp_path: Path) -> None:
-    yard = two_loads(tmp_path)
-    yard.publish()
+    draw_lake(str(tmp_path), dates=[NIGHT], sites=[SITE], num_loads=1)
     with pytest.raises(StorageError, match=r"for 2026-11-21 in .*; the last night there is 2026-11-20"):
-        read_night(yard.lake, NIGHT + dt.timedelta(days=1), STORAGE)
+        read_night(str(tmp_path), NIGHT + dt.timedelta(days=1), STORAGE)
+    compact(str(tmp_path), dt.date(2026, 12, 1), STORAGE, today=dt.date(2026, 12, 1))
+    with pytest.raises(StorageError, match=r"for 2026-11-21 in .*; the last month there is 2026-11"):
+        read_night(str(tmp_path), NIGHT + dt.timedelta(days=1), STORAGE)
 
 
 def test_a_night_without_loads_is_a_night(tmp_path: Path) -> None:

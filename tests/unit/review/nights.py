@@ -84,12 +84,13 @@ def write_night(
     table = pa.Table.from_pylist(rows, schema.FRAMES)
     judged = judge_loads(table, reading())
     same = {"run_id": run_id}
+    same_night = {"site": site, "num_frames": len(rows), "num_loads": len(judged)}
     tables = {
         "frames": table,
         "detections": pa.Table.from_pylist([row | {"site": site} for row in detections], schema.DETECTIONS),
         "loads": pa.Table.from_pylist([load_row(load, SEVERITIES) | same for load in judged], schema.LOADS),
         "trucks": pa.Table.from_pylist([row | same for row in truck_rows(judged, reading())], schema.TRUCKS),
-        "runs": pa.Table.from_pylist([_run_row(run_id, weights) | {"site": site}], schema.RUNS),
+        "runs": pa.Table.from_pylist([_run_row(run_id, weights) | same_night], schema.RUNS),
     }
     publish_run(lake, run_id, NIGHT, site, tables, STORAGE)
 

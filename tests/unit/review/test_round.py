@@ -15,7 +15,7 @@ from scrapray.datasets.config import DatasetConfig
 from scrapray.imagery.masks import decode_mask
 from scrapray.keys import grammar_of
 from scrapray.lake import partition_uri
-from scrapray.lake_care import verify
+from scrapray.lake_care.verify import verify
 from scrapray.report.queries import ask, open_lake
 from scrapray.review.exports import reviewed_frames
 from scrapray.review.nights import read_reviews
