@@ -336,12 +336,13 @@ def _with_chance(figure: float | None, chance: float | None) -> str:
 def query_line(loads_uri: str, config: Path | None = None) -> str:
     """A line for the shell that asks DuckDB, with the interpreter that runs us.
 
-    S3 keys come from its environment, and the endpoint from a file of settings, so that the line shows neither.
+    S3 keys come from its environment, and the endpoint from a file of settings, so that the line shows neither. It
+    reads nights, not months that were put together: these may hold what a night was before it was audited again.
     """
     python = os.path.relpath(sys.executable)
     python = sys.executable if python.startswith(os.pardir) else python
     columns = "truck_id, load_id, verdict, verdict_reason, contamination_frac"
-    files = f"{glob.escape(loads_uri)}/*/*/*.parquet".replace("'", "''")
+    files = f"{glob.escape(loads_uri)}/date=*-*-*/*/*.parquet".replace("'", "''")
     ask = f"print(duckdb.sql('''SELECT {columns} FROM '{files}' ORDER BY contamination_frac DESC'''))"
     code = f"import duckdb; {ask}"
     if loads_uri.startswith("s3://"):

@@ -231,9 +231,12 @@ class _Folders:
 
     def delete(self, path: str) -> None:
         Path(path).unlink(missing_ok=True)
+        with suppress(OSError):  # S3 has no empty folders; here every listing would walk them
+            for folder in list(Path(path).parents)[:2]:
+                folder.rmdir()
 
     def delete_folder(self, path: str) -> None:
-        if Path(path).exists():
+        with suppress(FileNotFoundError):
             shutil.rmtree(path)
 
     def download(self, path: str, target: str) -> None:
@@ -261,20 +264,16 @@ def _walk(folder: str, prefix: str) -> Iterator[StoredObject]:
     for entry in ordered:
         if not _is_text(entry.name):
             raise StorageError(f"cannot list {folder}: the name {entry.name!r} is not UTF-8; rename it")
-        if entry.is_dir():
-            yield from _walk(entry.path, f"{prefix}{entry.name}/")
-        elif entry.is_file() and not entry.name.endswith(_UNFINISHED):
-            with suppress(FileNotFoundError):  # deleted since the folder was read
+        with suppress(FileNotFoundError):  # deleted since the folder was read
+            if entry.is_dir():
+                yield from _walk(entry.path, f"{prefix}{entry.name}/")
+            elif entry.is_file() and not entry.name.endswith(_UNFINISHED):
                 yield _stored_file(entry.path, prefix + entry.name, entry.stat())
 
 
 def _is_text(name: str) -> bool:
     """Whether a name is UTF-8; Python keeps other bytes as lone surrogates, which no table can hold."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _stored_file(path: str, key: str, facts: os.stat_result) -> StoredObject:
@@ -409,7 +408,7 @@ def _path(uri: str) -> str:
     if "://" in uri and not uri.startswith(_FILE):
         shown = re.sub("://.*@", "://", uri)  # a name and a password may stand before the @
         raise StorageError(f"cannot use {shown}: give s3://bucket/key, file:///path or a plain path")
-    return str(Path(uri.removeprefix(_FILE)).absolute())
+    return os.path.normpath(Path(uri.removeprefix(_FILE)).absolute())
 
 
 def _bucket_and_key(path: str) -> tuple[str, str]:

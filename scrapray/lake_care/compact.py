@@ -2,12 +2,13 @@
 
 First the files of a month are written, all tables of it, each in one step; then the files of its nights are deleted one
 by one. A night that has a file of its own is read from that, so a reader sees every row once wherever this was killed,
-and the next call goes on. A night that an audit publishes again lies beside its month until the next call.
+and the next call goes on. Only who lists files first and opens them later, as DuckDB does, can miss what is deleted in
+between. A night that an audit publishes again lies beside its month until the next call.
 """
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ from scrapray.lake import footer_of, month_uri, nights_in, partition_uri, read_a
 from scrapray.lake_care.faults import MEND_MONTH, Fault, nothing_published
 from scrapray.lake_care.places import Month, Published, published_files
 from scrapray.lake_care.verify import check_file, read_night
-from scrapray.storage import Storage, absolute, join
+from scrapray.storage import Storage
 
 Nights = dict[dt.date, tuple[str, pa.Table]]
 """Run and rows of each night of a table."""
@@ -74,9 +75,7 @@ def compact(lake_uri: str, before: dt.date, storage: Storage, *, today: dt.date)
     for date, site in sorted(published.nights):
         if date < before:
             months[date.replace(day=1), site].append(date)
-    total = sum((_compact_month(lake_uri, *item, published, storage) for item in months.items()), Compacted())
-    _delete_empty_folders(lake_uri, {date for dates in months.values() for date in dates}, storage)
-    return total
+    return sum((_compact_month(lake_uri, *item, published, storage) for item in months.items()), Compacted())
 
 
 def _compact_month(
@@ -135,12 +134,3 @@ def _delete_unchanged(files: Mapping[str, bytes], storage: Storage) -> None:
     for uri, content in files.items():
         if storage.read_bytes(uri) == content:
             storage.delete(uri)
-
-
-def _delete_empty_folders(lake_uri: str, dates: Collection[dt.date], storage: Storage) -> None:
-    """On a disk, folders stay where their last file was deleted, and every listing of the lake would walk them."""
-    for name in schema.PUBLISHED:
-        root = join(absolute(lake_uri), name)
-        left = {uri.removeprefix(f"{root}/").partition("/")[0] for uri in storage.list_names(root)}
-        for folder in {f"date={date}" for date in dates} - left:
-            storage.delete_folder(join(root, folder))

@@ -11,18 +11,19 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from scrapray import schema
 from scrapray.config import ArchiveConfig, VerdictConfig, settings_of
-from scrapray.errors import SchemaError, StorageError
+from scrapray.errors import ConfigurationError, SchemaError, StorageError
 from scrapray.lake import partition_uri, published_run, read_partition, read_table, run_of, runs_named
 from scrapray.storage import Storage, join
 
 _TABLES = ("frames", "detections", "loads", "runs")
+_Section = TypeVar("_Section")
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,26 @@ class Night:
     @cached_property
     def archive(self) -> ArchiveConfig:
         """How the run read keys."""
-        return settings_of(self._settings("archive"), ArchiveConfig, source=f"run {self.run['run_id']}")
+        return self._settings("archive", ArchiveConfig)
 
     @cached_property
     def verdicts(self) -> VerdictConfig:
         """The rules of the run."""
-        return settings_of(self._settings("verdict"), VerdictConfig, source=f"run {self.run['run_id']}")
+        return self._settings("verdict", VerdictConfig)
 
-    def _settings(self, section: str) -> dict[str, Any]:
-        """A section as the run had it; one that it did not have yet has its defaults."""
-        return dict(json.loads(self.run["config_json"]).get(section, {}))
+    def _settings(self, section: str, kind: type[_Section]) -> _Section:
+        """A section as the run had it; one that it did not have yet has its defaults.
+
+        Raises:
+            SchemaError: Another version of scrapray has written it.
+        """
+        values = json.loads(self.run["config_json"]).get(section, {})
+        try:
+            return settings_of(values, kind, source=f"[{section}] of run {self.run['run_id']}")
+        except ConfigurationError as error:
+            raise SchemaError(
+                f"{error}; another version of scrapray has published it: audit that night again"
+            ) from error
 
 
 def read_night(lake_uri: str, date: dt.date, site: str, storage: Storage, run_id: str | None = None) -> Night:

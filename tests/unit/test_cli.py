@@ -194,7 +194,7 @@ def test_the_end_of_an_audit_shows_verdicts_frames_speed_and_where_to_look() -> 
         "scrap version 3, weights 0123456789ab, trained on s3://datasets/scrap-7",
         "6 frames segmented in 12 s, 0.50 frames/s",
         "s3://yard-lake (frames, loads)",
-        "'s3://yard-lake/loads/*/*/*.parquet'",
+        "'s3://yard-lake/loads/date=*-*-*/*/*.parquet'",
     ):
         assert words in text
     assert "motor" not in text

@@ -199,7 +199,7 @@ def test_killed_anywhere_every_reader_sees_each_row_once_and_the_next_call_goes_
         assert files_of(copy) == ["2026-09", "2026-10-01"]
         failing += 1
     num_nights, num_tables = (2 if is_first else 1), len(schema.PUBLISHED)
-    assert failing - 1 == num_tables * (1 + 2 * num_nights)
+    assert failing - 1 == num_tables * (1 + num_nights)
 
 
 class Overtaken(FailsAtChange):

@@ -355,3 +355,35 @@ def test_a_storage_error_keeps_its_reason_when_sent_to_another_process():
 )
 def test_the_folder_that_all_uris_lie_in(uris: list[str], folder: str) -> None:
     assert common_folder(uris) == folder
+
+
+def test_a_folder_that_a_deletion_leaves_empty_is_gone_and_no_other(storage, tmp_path):
+    one, other = (str(tmp_path / "loads" / "date=1" / site / "part-0.parquet") for site in ("site=a", "site=b"))
+    for uri in (one, other):
+        storage.write_bytes(uri, b"x")
+    storage.delete(one)
+    assert not (tmp_path / "loads" / "date=1" / "site=a").exists()
+    assert storage.read_bytes(other) == b"x"
+    storage.delete(other)
+    assert list((tmp_path / "loads").iterdir()) == []
+
+
+def test_a_way_back_in_a_path_leads_where_it_should(storage, tmp_path):
+    storage.write_bytes(str(tmp_path / "lake" / "a.txt"), b"x")
+    assert absolute(str(tmp_path / "sub" / ".." / "lake")) == str(tmp_path / "lake")
+    assert storage.read_bytes(str(tmp_path / "sub" / ".." / "lake" / "a.txt")) == b"x"
+
+
+def test_a_folder_that_vanishes_while_it_is_listed_hides_no_other(storage, tmp_path, monkeypatch):
+    for name in ("a", "b", "c"):
+        storage.write_bytes(str(tmp_path / name / "x.txt"), b"x")
+    scan = os.scandir
+
+    def scan_and_delete(folder):
+        found = scan(folder)
+        if Path(folder) == tmp_path / "a":
+            storage.delete(str(tmp_path / "b" / "x.txt"))
+        return found
+
+    monkeypatch.setattr(os, "scandir", scan_and_delete)
+    assert [stored.key for page in storage.list_pages(str(tmp_path)) for stored in page] == ["a/x.txt", "c/x.txt"]

@@ -43,7 +43,7 @@ class Yard:
 
     def __init__(self, folder: Path, site: str = SITE, date: dt.date = NIGHT, run_id: str = "run-a") -> None:
         self.archive, self.lake, self.out = folder / "archive", str(folder / "lake"), str(folder / "report")
-        self.site, self.date, self.run_id = site, date, run_id
+        self.site, self.date, self.run_id, self.settings = site, date, run_id, SETTINGS
         self.rows: dict[str, list[Row]] = {name: [] for name in schema.PUBLISHED}
 
     def add_load(
@@ -160,7 +160,7 @@ class Yard:
         """Publish the loads as one run."""
         texts = ("model_uri", "model_name", "model_version", "weights_sha256", "config_sha256", "code_version")
         num_used = sum(frame["status"] == "used" for frame in self.rows["frames"])
-        run = self._common() | dict.fromkeys(texts, "x") | {"config_json": SETTINGS}
+        run = self._common() | dict.fromkeys(texts, "x") | {"config_json": self.settings}
         run |= {"started_utc": moment(0), "finished_utc": moment(0), "num_computed": 0, "segment_s": 0.0}
         run |= {"num_frames": len(self.rows["frames"]), "num_used": num_used, "num_loads": len(self.rows["loads"])}
         rows = self.rows | {"runs": [run | {"num_rejected": len(self.rows["frames"]) - num_used}]}

@@ -1,6 +1,7 @@
 """SQL over nights that were put together into files of months."""
 
 import datetime as dt
+import itertools
 import shutil
 from pathlib import Path
 from typing import Any
@@ -121,9 +122,9 @@ def test_the_documented_way_without_us_reads_what_the_view_reads(table, after):
     documented = Path("docs/queries.md").read_text(encoding="utf-8").partition("import datetime, pathlib")
     names: dict[str, Any] = {}
     exec("".join(documented[1:]).partition("```")[0], names)
-    for date in DATES:
-        expected = rows(after, f"select * from {table} where date = '{date}' and site = 'north-yard'")
-        assert names["read_night"](after / table, date, "north-yard").rows(named=True) == expected
+    for date, site in itertools.product(DATES, SITES):
+        expected = rows(after, f"select * from {table} where date = '{date}' and site = '{site}'")
+        assert names["read_night"](after / table, date, site).rows(named=True) == expected
 
 
 def test_the_documented_folder_holds_all_nights_once_months_are_put_together(before, tmp_path):

@@ -68,6 +68,14 @@ def test_a_night_that_is_not_there_names_the_last_one_that_is(tmp_path: Path) ->
         read_night(str(tmp_path), NIGHT + dt.timedelta(days=1), STORAGE)
 
 
+def test_a_night_that_was_put_into_its_month_reads_as_before(tmp_path: Path) -> None:
+    draw_lake(str(tmp_path), dates=[NIGHT - dt.timedelta(days=1), NIGHT], sites=[SITE, "a/b"], num_loads=3)
+    before = read_night(str(tmp_path), NIGHT, STORAGE), read_before(str(tmp_path), NIGHT, STORAGE)
+    compacted = compact(str(tmp_path), dt.date(2026, 12, 1), STORAGE, today=dt.date(2026, 12, 1))
+    assert (compacted.num_nights, compacted.faults) == (4, ())
+    assert (read_night(str(tmp_path), NIGHT, STORAGE), read_before(str(tmp_path), NIGHT, STORAGE)) == before
+
+
 def test_a_night_without_loads_is_a_night(tmp_path: Path) -> None:
     yard = Yard(tmp_path)
     yard.add_rejected("manifest", "key_mismatch", None)

@@ -154,6 +154,14 @@ def test_a_load_in_which_people_alone_have_seen_the_worst_is_an_alert(tmp_path: 
     assert "people: Reject" in pages_of(report)[INDEX].words
 
 
+def test_reviews_of_a_run_with_settings_of_another_version_leave_the_night_as_it_is_and_say_so(tmp_path: Path) -> None:
+    yard = two_loads(tmp_path)
+    reviewed(yard, keep=[])
+    yard.settings = '{"verdict": {"rules": [], "old_key": 3}}'
+    page = pages_of(report_of(yard))[INDEX]
+    assert "reviews cannot be read: [verdict] of run run-a: unknown key old_key" in page.words
+
+
 def test_reviews_that_cannot_be_read_leave_the_night_as_it_is_and_say_so(tmp_path: Path) -> None:
     yard = two_loads(tmp_path)
     reviewed(yard, keep=[])
