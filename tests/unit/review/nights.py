@@ -84,7 +84,9 @@ def write_night(
     table = pa.Table.from_pylist(rows, schema.FRAMES)
     judged = judge_loads(table, reading())
     same = {"run_id": run_id}
+    num_used = sum(row["status"] == "used" for row in rows)
     same_night = {"site": site, "num_frames": len(rows), "num_loads": len(judged)}
+    same_night |= {"num_used": num_used, "num_rejected": len(rows) - num_used}
     tables = {
         "frames": table,
         "detections": pa.Table.from_pylist([row | {"site": site} for row in detections], schema.DETECTIONS),

@@ -15,6 +15,8 @@ from scrapray.datasets.config import DatasetConfig
 from scrapray.imagery.masks import decode_mask
 from scrapray.keys import grammar_of
 from scrapray.lake import partition_uri
+from scrapray.lake_care.compact import compact
+from scrapray.lake_care.retire import retire
 from scrapray.lake_care.verify import verify
 from scrapray.report.queries import ask, open_lake
 from scrapray.review.exports import reviewed_frames
@@ -96,6 +98,19 @@ def test_verdicts_change_beside_those_of_the_machine_and_nothing_published_does(
     after = {name: STORAGE.read_bytes(partition_uri(lake, name, NIGHT, SITE)) for name in before}
     assert after == before
     assert all_reviewed_loads(lake, STORAGE).to_pylist() == list(loads.values())
+
+
+def test_a_night_that_is_put_into_its_month_before_the_import_is_reviewed_as_before(lake: str) -> None:
+    before = exported(lake)
+    december = NIGHT.replace(month=12, day=1)
+    assert compact(lake, december, STORAGE, today=december).num_nights == 1
+    assert exported(lake).data == before.data
+    imported(lake, edited(lake).file)
+    assert said(lake) == EXPECTED
+    loads = reviewed_loads(lake, NIGHT, SITE, STORAGE).to_pylist()
+    assert [row["reviewed_verdict"] for row in loads] == ["reject", "review", "accept"]
+    assert retire(lake, 1, STORAGE).num_deleted == 0
+    assert verify(lake, STORAGE).faults == ()
 
 
 def test_reviews_and_both_verdicts_answer_questions_in_sql(lake: str) -> None:
