@@ -7,8 +7,9 @@ not: then the tables of the run that ``loads`` names are taken from its own fold
 import datetime as dt
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,7 +19,9 @@ from scrapray.errors import SchemaError, StorageError
 from scrapray.labels import MAX_SEVERITY
 from scrapray.lake import published_sites, read_partition, run_of, runs_named
 from scrapray.report import wording
-from scrapray.review.verdicts import reviewed_loads
+from scrapray.review.nights import Night as RunTables
+from scrapray.review.nights import of_night, read_reviews
+from scrapray.review.verdicts import judge_night
 from scrapray.statistics.verdict import worst_first
 from scrapray.storage import Storage, join
 
@@ -157,7 +160,8 @@ def read_night(lake_uri: str, date: dt.date, storage: Storage) -> Night:
     sites = {site for table in _NEEDED for site in published_sites(lake_uri, date, storage, table)}
     if not sites:
         raise StorageError(f"nothing is published for {date} in {lake_uri}; {_others(lake_uri, storage)}", "missing")
-    return Night(date=date, sites=tuple(_read_site(lake_uri, date, site, storage) for site in sorted(sites)))
+    reviews = cache(partial(read_reviews, lake_uri, storage))
+    return Night(date=date, sites=tuple(_read_site(lake_uri, date, site, storage, reviews) for site in sorted(sites)))
 
 
 def _others(lake_uri: str, storage: Storage) -> str:
@@ -170,10 +174,10 @@ def _others(lake_uri: str, storage: Storage) -> str:
     return f"the last {span} there is {dates[-1]}"
 
 
-def _read_site(lake_uri: str, date: dt.date, site: str, storage: Storage) -> SiteNight:
+def _read_site(lake_uri: str, date: dt.date, site: str, storage: Storage, reviews: Callable[[], pa.Table]) -> SiteNight:
     tables = _read_tables(lake_uri, date, site, storage)
     if _is_whole(tables):
-        return _with_reviews(site_night(site, tables), lake_uri, date, storage)
+        return _with_reviews(site_night(site, tables), date, tables, reviews)
     runs = runs_named(tables)
     what = (
         ", ".join(f"{name} of run {' and '.join(map(wording.name, ids))}" for name, ids in runs.items())
@@ -189,10 +193,10 @@ def _read_site(lake_uri: str, date: dt.date, site: str, storage: Storage) -> Sit
     return site_night(site, whole, notice) if _is_whole(whole) else SiteNight(site=site, run=None, notice=notice)
 
 
-def _with_reviews(night: SiteNight, lake_uri: str, date: dt.date, storage: Storage) -> SiteNight:
+def _with_reviews(night: SiteNight, date: dt.date, tables: Tables, reviews: Callable[[], pa.Table]) -> SiteNight:
     """What people say beside what the machine says; a night is shown without it where it cannot be read."""
     try:
-        rows = reviewed_loads(lake_uri, date, night.site, storage).to_pylist()
+        rows = judge_night(RunTables(**tables), of_night(reviews(), date, night.site))
     except SchemaError as error:
         notice = f"{wording.name(night.site)}: all verdicts are the machine's, since reviews cannot be read: {error}"
         return replace(night, notice=notice)

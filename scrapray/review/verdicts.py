@@ -18,7 +18,7 @@ from scrapray import schema
 from scrapray.config import VerdictRule
 from scrapray.errors import SchemaError, StorageError
 from scrapray.imagery.masks import joint_area
-from scrapray.review.nights import latest, of_night, read_night, read_reviews
+from scrapray.review.nights import Night, latest, of_night, read_night, read_reviews
 from scrapray.review.queue import thresholds_of
 from scrapray.statistics.contamination import Contamination
 from scrapray.statistics.loads import AuditedFrame, ClassOnFrame, LoadStatistics, audited_frame
@@ -68,9 +68,17 @@ def _reviewed_loads(lake_uri: str, date: dt.date, site: str, reviews: pa.Table, 
     reviews = of_night(reviews, date, site)
     if not reviews.num_rows:
         return schema.REVIEWED_LOADS.empty_table()
-    night = read_night(lake_uri, date, site, storage)
-    rows = judge_again(night.frames, night.loads, reviews, night.verdicts.rules)
+    rows = judge_night(read_night(lake_uri, date, site, storage), reviews)
     return pa.Table.from_pylist(rows, schema.REVIEWED_LOADS)
+
+
+def judge_night(night: Night, reviews: pa.Table) -> list[dict[str, Any]]:
+    """Judge a night by the rules of its run, see ``judge_again``; without reviews the rules are not looked at.
+
+    Raises:
+        SchemaError: Another version of scrapray has written the rules.
+    """
+    return judge_again(night.frames, night.loads, reviews, night.verdicts.rules) if reviews.num_rows else []
 
 
 def judge_again(
