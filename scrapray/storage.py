@@ -155,6 +155,13 @@ class Storage:
         with self._explained("delete", uri):
             self._place(uri).delete_folder(_path(uri))
 
+    def delete_empty_folders(self, uri: str) -> None:
+        """Remove folders below a URI that hold nothing, which every listing would walk; a bucket has none."""
+        if not _is_s3(uri):
+            for folder, _, _ in os.walk(_path(uri), topdown=False):
+                with suppress(OSError):  # it holds something
+                    os.rmdir(folder)
+
     def download_folder(self, uri: str, target: Path) -> None:
         """Copy everything below a URI to a folder of this machine."""
         found = False
@@ -231,9 +238,6 @@ class _Folders:
 
     def delete(self, path: str) -> None:
         Path(path).unlink(missing_ok=True)
-        with suppress(OSError):  # S3 has no empty folders; here every listing would walk them
-            for folder in list(Path(path).parents)[:2]:
-                folder.rmdir()
 
     def delete_folder(self, path: str) -> None:
         with suppress(FileNotFoundError):

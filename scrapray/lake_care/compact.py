@@ -20,7 +20,7 @@ from scrapray.lake import footer_of, month_uri, nights_in, partition_uri, read_a
 from scrapray.lake_care.faults import MEND_MONTH, Fault, nothing_published
 from scrapray.lake_care.places import Month, Published, published_files
 from scrapray.lake_care.verify import check_file, read_night
-from scrapray.storage import Storage
+from scrapray.storage import Storage, join
 
 Nights = dict[dt.date, tuple[str, pa.Table]]
 """Run and rows of each night of a table."""
@@ -109,6 +109,8 @@ def _compact_month(
         for name, nights in months.items():
             write_month(lake_uri, name, site, nights, storage)
         _delete_unchanged(folded, storage)
+        for name in months:
+            storage.delete_empty_folders(join(lake_uri, name))
     return total
 
 

@@ -2,6 +2,7 @@ import errno
 import http.server
 import os
 import pickle
+import shutil
 import socket
 import threading
 import time
@@ -357,15 +358,19 @@ def test_the_folder_that_all_uris_lie_in(uris: list[str], folder: str) -> None:
     assert common_folder(uris) == folder
 
 
-def test_a_folder_that_a_deletion_leaves_empty_is_gone_and_no_other(storage, tmp_path):
+def test_folders_that_hold_nothing_are_deleted_and_no_others(storage, tmp_path):
     one, other = (str(tmp_path / "loads" / "date=1" / site / "part-0.parquet") for site in ("site=a", "site=b"))
     for uri in (one, other):
         storage.write_bytes(uri, b"x")
     storage.delete(one)
-    assert not (tmp_path / "loads" / "date=1" / "site=a").exists()
+    assert (tmp_path / "loads" / "date=1" / "site=a").exists(), "a deletion is of one object"
+    storage.delete_empty_folders(str(tmp_path / "loads"))
+    assert [path.name for path in (tmp_path / "loads" / "date=1").iterdir()] == ["site=b"]
     assert storage.read_bytes(other) == b"x"
     storage.delete(other)
-    assert list((tmp_path / "loads").iterdir()) == []
+    storage.delete_empty_folders(str(tmp_path / "loads"))
+    assert list(tmp_path.iterdir()) == []
+    storage.delete_empty_folders(str(tmp_path / "nowhere"))
 
 
 def test_a_way_back_in_a_path_leads_where_it_should(storage, tmp_path):
@@ -382,7 +387,7 @@ def test_a_folder_that_vanishes_while_it_is_listed_hides_no_other(storage, tmp_p
     def scan_and_delete(folder):
         found = scan(folder)
         if Path(folder) == tmp_path / "a":
-            storage.delete(str(tmp_path / "b" / "x.txt"))
+            shutil.rmtree(tmp_path / "b")
         return found
 
     monkeypatch.setattr(os, "scandir", scan_and_delete)
