@@ -160,7 +160,7 @@ class Storage:
         if not _is_s3(uri):
             for folder, _, _ in os.walk(_path(uri), topdown=False):
                 with suppress(OSError):  # it holds something
-                    os.rmdir(folder)
+                    Path(folder).rmdir()
 
     def download_folder(self, uri: str, target: Path) -> None:
         """Copy everything below a URI to a folder of this machine."""
