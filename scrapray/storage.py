@@ -266,18 +266,13 @@ def _walk(folder: str, prefix: str) -> Iterator[StoredObject]:
     with os.scandir(folder) as entries:
         ordered = sorted(entries, key=lambda entry: os.fsencode(entry.name + "/" * entry.is_dir()))
     for entry in ordered:
-        if not _is_text(entry.name):
+        if any("\ud800" <= letter <= "\udfff" for letter in entry.name):  # so Python keeps bytes that are not UTF-8
             raise StorageError(f"cannot list {folder}: the name {entry.name!r} is not UTF-8; rename it")
         with suppress(FileNotFoundError):  # deleted since the folder was read
             if entry.is_dir():
                 yield from _walk(entry.path, f"{prefix}{entry.name}/")
             elif entry.is_file() and not entry.name.endswith(_UNFINISHED):
                 yield _stored_file(entry.path, prefix + entry.name, entry.stat())
-
-
-def _is_text(name: str) -> bool:
-    """Whether a name is UTF-8; Python keeps other bytes as lone surrogates, which no table can hold."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _stored_file(path: str, key: str, facts: os.stat_result) -> StoredObject:
