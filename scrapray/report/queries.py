@@ -37,6 +37,7 @@ def open_lake(lake_uri: str, storage: Storage, database: Path | None = None) -> 
 
     Raises:
         ConfigurationError: The file is not DuckDB's, or holds a table that is called as a view is; it stays as it was.
+            Or DuckDB cannot read such a path.
         StorageError: Nothing is published there, or it cannot be reached.
     """
     commands = _statements(lake_uri, storage)
@@ -107,6 +108,10 @@ def _told_apart(names: Sequence[str]) -> list[str]:
 
 
 def _statements(lake_uri: str, storage: Storage) -> list[str]:
+    if "\\" in lake_uri:
+        raise ConfigurationError(
+            f"cannot ask {lake_uri}: DuckDB takes a backslash in a path for a slash; rename the folder"
+        )
     with_files = [table for table in TABLES if _has_files(join(lake_uri, table), storage)]
     if "loads" not in with_files:
         raise nothing_published(lake_uri)

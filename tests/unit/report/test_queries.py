@@ -371,6 +371,11 @@ def test_a_lake_that_is_not_there_is_one_line(tmp_path):
         open_lake(str(tmp_path / "none"), Storage())
 
 
+def test_a_path_that_duckdb_would_read_as_another_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"cannot ask .*la\\ke: .* rename the folder"):
+        open_lake(str(tmp_path / "la\\ke"), Storage())
+
+
 # ---- lakes of earlier versions ----------------------------------------------------------------------------------
 
 
