@@ -35,8 +35,8 @@ _SECOND = replace(
     fit=replace(_FIRST.fit, max_steps=9_000),
     num_training=10_240,
     wide_only_steps=0,
-    mine_after_steps=(0, 4_500),
-    num_mined=2_048,
+    mine_after_steps=(0,),
+    num_false_alarms=24,
 )
 
 DEMO_TRAINING = DemoTraining(
