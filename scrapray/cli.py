@@ -362,7 +362,11 @@ app.add_typer(lake_group, name="lake")
 def sql(
     lake: Lake,
     query: Annotated[
-        str | None, typer.Argument(metavar="QUERY", help="In DuckDB's SQL; without it the views are listed.")
+        str | None,
+        typer.Argument(
+            metavar="QUERY",
+            help="In DuckDB's SQL, after -- if it begins with a comment; without it the views are listed.",
+        ),
     ] = None,
     form: Annotated[Literal["table", "csv", "json"], typer.Option("--format", help="How to print it.")] = "table",
     save: Annotated[

@@ -14,7 +14,8 @@ Every file has exactly the columns and types of its schema, null only where the 
 
 import datetime
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -187,7 +188,9 @@ def read_as_written(
     try:
         return pq.read_table(pa.BufferReader(data), columns=names, filters=rows)
     except (pa.ArrowException, OSError) as error:
-        raise SchemaError(f"{uri} is not readable as Parquet: {error}") from error
+        raise SchemaError(
+            f"{uri} is not readable as Parquet: {error}; put it back from a copy, or make it anew"
+        ) from error
 
 
 def footer_of(table: pa.Table, uri: str) -> dict[str, Any]:
@@ -230,8 +233,16 @@ def read_partition(
         StorageError: It cannot be read.
     """
     if run_id:
-        return read_table(partition_uri(lake_uri, table, date, site, run_id), schema.PUBLISHED[table], storage)
-    uri, rows = read_published(lake_uri, table, date, site, storage)
+        uri = partition_uri(lake_uri, table, date, site, run_id)
+        rows = read_as_written(uri, storage)
+    else:
+        uri, rows = read_published(lake_uri, table, date, site, storage)
+    version = footer_of(rows, uri)["schema_version"]
+    if version != schema.SCHEMA_VERSION:
+        raise SchemaError(
+            f"{uri} has version {version} of the tables, this scrapray writes and needs {schema.SCHEMA_VERSION}; audit "
+            f"{date} {site} again"
+        )
     return conform(rows, schema.PUBLISHED[table], uri)
 
 
@@ -281,16 +292,17 @@ def nights_in(table: pa.Table, uri: str) -> dict[datetime.date, str]:
 def published_sites(lake_uri: str, date: datetime.date, storage: Storage, table: str = "loads") -> list[str]:
     """Sites of which a table is published for a date; with that of loads, the others are there too."""
     own, of_month = (
-        _sites_below(place(absolute(lake_uri), table, date, "").partition("/site=")[0], storage)
-        for place in (partition_uri, month_uri)
+        _sites_in(partial(place, absolute(lake_uri), table, date), storage) for place in (partition_uri, month_uri)
     )
     held = {site for site in of_month - own if _may_hold(date, month_uri(lake_uri, table, date, site), storage)}
     return sorted(own | held)
 
 
-def _sites_below(folder_uri: str, storage: Storage) -> set[str]:
-    names = (uri.removeprefix(f"{folder_uri}/site=") for uri in storage.list_names(folder_uri))
-    return {unquote(name.partition("/")[0]) for name in names}
+def _sites_in(place: Callable[[str], str], storage: Storage) -> set[str]:
+    """Sites whose file lies where it should; whatever else lies in the folder is none of a reader's business."""
+    uris = storage.list_names(place("").rpartition("/site=")[0])
+    sites = {uri: unquote(uri.rpartition("/site=")[2].partition("/")[0]) for uri in uris}
+    return {site for uri, site in sites.items() if uri == place(site)}
 
 
 def _may_hold(date: datetime.date, month: str, storage: Storage) -> bool:

@@ -9,6 +9,7 @@ text there. A picture may stand twice when exports were merged: its regions come
 Reference: https://cocodataset.org/#format-data
 """
 
+import codecs
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ def parse_coco(data: bytes, source: str) -> CocoFile:
         SchemaError: See ``read_coco``.
     """
     try:
-        file = TypeAdapter(CocoFile).validate_json(data)
+        file = TypeAdapter(CocoFile).validate_json(data.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         raise SchemaError(
             f"{source} is not a COCO file: {first_fault(error)}; export it again with images, categories and "

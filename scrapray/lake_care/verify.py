@@ -196,10 +196,20 @@ def _faults_of_runs(lake_uri: str, published: Mapping[Night, set[str]], storage:
 
 def _faults_of_reviews(lake_uri: str, storage: Storage) -> Iterator[Fault]:
     """What people were asked and what they said, where it cannot be read."""
-    for folder, columns in (("reviews", schema.REVIEWS), ("_review_queues", schema.REVIEW_QUEUE)):
+    for folder, columns, named_by in (
+        ("reviews", schema.REVIEWS, "import_id"),
+        ("_review_queues", schema.REVIEW_QUEUE, "queue_id"),
+    ):
         for uri in storage.list_names(join(lake_uri, folder), (".parquet",)):
             try:
-                read_table(uri, columns, storage)
+                names = set(read_table(uri, columns, storage)[named_by].to_pylist())
             except SchemaError as error:
                 mend = "put it back from a copy, or move it out of the lake and do that import or export again"
                 yield _fault_of_file(uri, error, mend)
+                continue
+            for name in sorted(names - {uri.rpartition("/")[2].removesuffix(".parquet")}):
+                yield Fault(
+                    place=uri,
+                    what=f"has rows that count only in {name}.parquet, as it is no longer named",
+                    mend="delete it if that file is there too, else give it that name",
+                )

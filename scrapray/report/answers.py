@@ -11,15 +11,27 @@ from typing import Any, TextIO
 
 import pyarrow as pa
 
+from scrapray.errors import ConfigurationError
+
 _CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]")
 """Characters that move the cursor, end a line, colour, or turn the direction of writing."""
 
 
 def rows_of(answer: pa.Table) -> Iterator[dict[str, Any]]:
-    """Rows as plain values, as JSON has them: times in ISO 8601, null for what is no number."""
-    for batch in answer.to_batches(max_chunksize=10_000):
-        for row in batch.to_pylist(maps_as_pydicts="strict"):
-            yield {name: _plain(value) for name, value in row.items()}
+    """Rows as plain values, as JSON has them: ISO 8601 for times and durations, hex for bytes, null for what is NaN.
+
+    Raises:
+        ConfigurationError: A value cannot be shown.
+    """
+    try:
+        for batch in answer.to_batches(max_chunksize=10_000):
+            for row in batch.to_pylist(maps_as_pydicts="strict"):
+                yield {name: _plain(value) for name, value in row.items()}
+    except (OverflowError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"the answer holds a value that cannot be shown ({error}): an infinite time, one outside the years 1 to "
+            "9999, or a map of what is no text; write column::varchar in the query"
+        ) from error
 
 
 def write_csv(answer: pa.Table, file: TextIO) -> None:
@@ -61,4 +73,15 @@ def _plain(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, dt.date | dt.time):  # a moment is a date too
         return value.isoformat()
+    if isinstance(value, pa.MonthDayNano):
+        return _duration(value)
+    if isinstance(value, bytes):
+        return value.hex()
     return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _duration(value: pa.MonthDayNano) -> str:
+    """ISO 8601, such as P1M2DT3.5S: months and days have no fixed length, so nothing is added up."""
+    days = "".join(f"{number}{unit}" for number, unit in ((value.months, "M"), (value.days, "D")) if number)
+    seconds = f"T{value.nanoseconds / 1e9:.15g}S" if value.nanoseconds or not days else ""
+    return f"P{days}{seconds}"

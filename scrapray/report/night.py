@@ -18,12 +18,13 @@ import pyarrow as pa
 from scrapray.errors import SchemaError, StorageError
 from scrapray.labels import MAX_SEVERITY
 from scrapray.lake import published_sites, read_partition, run_of, runs_named
+from scrapray.lake_care.places import published_files
 from scrapray.report import wording
 from scrapray.review.nights import Night as RunTables
 from scrapray.review.nights import of_night, read_reviews
 from scrapray.review.verdicts import judge_night
 from scrapray.statistics.verdict import worst_first
-from scrapray.storage import Storage, join
+from scrapray.storage import Storage
 
 Row = dict[str, Any]
 Tables = dict[str, pa.Table]
@@ -166,12 +167,10 @@ def read_night(lake_uri: str, date: dt.date, storage: Storage) -> Night:
 
 def _others(lake_uri: str, storage: Storage) -> str:
     """What to do where a date has nothing."""
-    names = storage.list_names(join(lake_uri, "loads"))
-    dates = sorted({name.partition("/date=")[2].partition("/")[0] for name in names})
-    if not dates:
-        return "it has no night at all: correct the URI, or audit one"
-    span = "night" if len(dates[-1]) == len("2026-11-20") else "month"
-    return f"the last {span} there is {dates[-1]}"
+    published = published_files(lake_uri, storage)
+    there = [(date, f"night there is {date}") for date, _ in published.nights]
+    there += [(first, f"month there is {first:%Y-%m}") for first, _ in published.months]
+    return f"the last {max(there)[1]}" if there else "it has no night at all: correct the URI, or audit one"
 
 
 def _read_site(lake_uri: str, date: dt.date, site: str, storage: Storage, reviews: Callable[[], pa.Table]) -> SiteNight:
@@ -183,6 +182,7 @@ def _read_site(lake_uri: str, date: dt.date, site: str, storage: Storage, review
         ", ".join(f"{name} of run {' and '.join(map(wording.name, ids))}" for name, ids in runs.items())
         or "none has a row"
     )
+    what += "".join(f", no table {name}" for name in _NEEDED if name not in tables)
     run_id = runs.get("loads", runs.get("runs", [None]))[0] if "loads" in tables else None
     whole = _read_tables(lake_uri, date, site, storage, run_id) if run_id else {}
     shown = f"what run {wording.name(run_id)} has made" if _is_whole(whole) else "nothing of this site"

@@ -27,17 +27,18 @@ class Table:
     Attributes:
         columns: Their schema.
         files: Pattern below ``<lake>/<table>/``; s3fs lists ``**`` anew for each question, all else once a minute.
-        by_night: Whether the paths say of which dates and site the files are, so that a filter on them opens no other.
+        named_by: The column that each file is named by; None where paths say of which dates and site files are, so that
+            a filter on these opens no other.
     """
 
     columns: pa.Schema
     files: str = "**/part-0.parquet"
-    by_night: bool = True
+    named_by: str | None = None
 
 
 TABLES: Mapping[str, Table] = {
     **{name: Table(columns=columns) for name, columns in schema.PUBLISHED.items()},
-    "reviews": Table(columns=schema.REVIEWS, files="*.parquet", by_night=False),
+    "reviews": Table(columns=schema.REVIEWS, files="*.parquet", named_by="import_id"),
 }
 """What is read from files."""
 
@@ -299,8 +300,8 @@ def _rows_in_files(folder: str, table: Table, columns: Mapping[str, str]) -> str
     files = _quoted(f"{glob.escape(folder)}/{table.files}")
     told = ", ".join(f"{_quoted(name)}: {_column(name, kind)}" for name, kind in columns.items())
     scan = f"read_parquet({files}, filename = true, schema = map {{{told}}})"
-    if not table.by_night:
-        return f"select * exclude (filename) from {scan}"
+    if table.named_by:
+        return f"select * exclude (filename) from {scan} where parse_filename(filename, true) = {table.named_by}"
     chosen = f"* exclude (filename, file, night) replace (night as date, {_SITE} as site)"
     return f"select {chosen} from {scan} {_OF_NIGHTS.format(files=files, folder=_quoted(folder))}"
 

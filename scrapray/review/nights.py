@@ -73,12 +73,23 @@ def read_night(lake_uri: str, date: dt.date, site: str, storage: Storage, run_id
         SchemaError: Another version of scrapray has written them, or they are of several runs.
         StorageError: They cannot be read.
     """
-    tables = {name: read_partition(lake_uri, name, date, site, storage, run_id) for name in _TABLES}
-    if run_of(tables) is None:
+    tables: dict[str, pa.Table] = {}
+    missing: dict[str, StorageError] = {}
+    for name in _TABLES:
+        try:
+            tables[name] = read_partition(lake_uri, name, date, site, storage, run_id)
+        except StorageError as error:
+            if error.reason != "missing":
+                raise
+            missing[name] = error
+    if missing and (run_id or not tables):
+        raise next(iter(missing.values()))
+    if missing or run_of(tables) is None:
         run_ids = sorted({run_id for named in runs_named(tables).values() for run_id in named})
+        said = f"tables of runs {', '.join(run_ids) or 'none'}" + "".join(f", no table {name}" for name in missing)
         raise SchemaError(
-            f"{lake_uri}: {date} {site} is half-published (tables of runs {', '.join(run_ids) or 'none'}); an audit is "
-            "replacing it just now or has stopped half-way: audit that night again"
+            f"{lake_uri}: {date} {site} is half-published ({said}); an audit is replacing it just now or has stopped "
+            "half-way: audit that night again"
         )
     return Night(**tables)
 
@@ -132,13 +143,13 @@ def reviews_uri(lake_uri: str, import_id: str) -> str:
 
 def imports_of(lake_uri: str, file_id: str, storage: Storage) -> list[str]:
     """Ids of the imports of one file of one reviewer, the first one first."""
-    names = (uri.rpartition("/")[2] for uri in storage.list_names(join(lake_uri, "reviews")))
-    return [name.removesuffix(".parquet") for name in names if name.startswith(f"{file_id}-")]
+    names = map(name_of, storage.list_names(join(lake_uri, "reviews"), (".parquet",)))
+    return [name for name in names if name.startswith(f"{file_id}-")]
 
 
 def read_queues(lake_uri: str, storage: Storage) -> pa.Table:
     """All that people were ever asked, ``schema.REVIEW_QUEUE``."""
-    return _read_all(join(lake_uri, "_review_queues"), schema.REVIEW_QUEUE, storage)
+    return _read_all(join(lake_uri, "_review_queues"), schema.REVIEW_QUEUE, "queue_id", storage)
 
 
 def read_reviews(lake_uri: str, storage: Storage) -> pa.Table:
@@ -150,7 +161,7 @@ def read_reviews(lake_uri: str, storage: Storage) -> pa.Table:
         SchemaError: A file is damaged, or another version of scrapray has written it.
         StorageError: The lake cannot be read.
     """
-    reviews = _read_all(join(lake_uri, "reviews"), schema.REVIEWS, storage)
+    reviews = _read_all(join(lake_uri, "reviews"), schema.REVIEWS, "import_id", storage)
     reviews = reviews.sort_by([("reviewed_utc", "ascending"), ("import_id", "ascending")])
     import_ids = reviews["import_id"].to_pylist()
     looks = [(name.partition("-")[0], uri) for name, uri in zip(import_ids, reviews["uri"].to_pylist(), strict=True)]
@@ -159,9 +170,18 @@ def read_reviews(lake_uri: str, storage: Storage) -> pa.Table:
     return reviews.filter(pa.array(counts, pa.bool_()))
 
 
-def _read_all(folder_uri: str, columns: pa.Schema, storage: Storage) -> pa.Table:
-    uris = storage.list_names(folder_uri, (".parquet",))
-    return pa.concat_tables([columns.empty_table(), *(read_table(uri, columns, storage) for uri in uris)])
+def _read_all(folder_uri: str, columns: pa.Schema, named_by: str, storage: Storage) -> pa.Table:
+    """All files of a folder; rows of a copy under another name than that of its import or queue do not count again."""
+    tables = [columns.empty_table()]
+    for uri in storage.list_names(folder_uri, (".parquet",)):
+        rows = read_table(uri, columns, storage)
+        tables.append(rows.filter(pc.field(named_by) == name_of(uri)))
+    return pa.concat_tables(tables)
+
+
+def name_of(uri: str) -> str:
+    """The import or queue that a file is named by."""
+    return uri.rpartition("/")[2].removesuffix(".parquet")
 
 
 def latest(reviews: pa.Table, by: Sequence[str]) -> list[dict[str, Any]]:

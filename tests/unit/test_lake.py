@@ -9,7 +9,19 @@ import pytest
 
 from scrapray import schema
 from scrapray.errors import SchemaError, StorageError
-from scrapray.lake import conform, partition_uri, publish_run, published_run, read_partition, read_table, write_table
+from scrapray.lake import (
+    conform,
+    month_uri,
+    partition_uri,
+    publish_run,
+    published_run,
+    published_sites,
+    read_as_written,
+    read_partition,
+    read_table,
+    write_month,
+    write_table,
+)
 from scrapray.storage import Storage, join
 
 DAY = dt.date(2026, 11, 20)
@@ -335,3 +347,29 @@ def test_a_full_disk_on_publish_leaves_the_run_before(storage, small_disk):
         publish_run(lake, "r2", DAY, SITE, long_names, storage)
     assert published(lake, storage) == before
     assert published_run(lake, DAY, SITE, storage) == "r1"
+
+
+STRAYS = [".DS_Store", "site=copy/note.txt", "site=c (copy)/part-0.parquet", "site=a/old/part-0.parquet"]
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+@pytest.mark.parametrize("name", ["lake", "site=milan/lake", "date=now/lake"])
+def test_sites_are_those_with_a_file_at_its_place_whatever_else_lies_there(name, stray, storage, tmp_path):
+    lake = str(tmp_path / name)
+    publish_run(lake, "r1", DAY, SITE, tables_of("r1"), storage)
+    rows = read_as_written(partition_uri(lake, "loads", DAY, SITE), storage)
+    write_month(lake, "loads", "of a month", {DAY: ("r1", rows)}, storage)
+    for place in (partition_uri, month_uri):
+        folder = place(lake, "loads", DAY, "").rpartition("/site=")[0]
+        storage.write_bytes(join(folder, stray), b"x")
+    assert published_sites(lake, DAY, storage) == sorted([SITE, "of a month"])
+
+
+def test_a_night_of_another_version_says_so_and_what_to_do(storage, tmp_path, monkeypatch):
+    lake = str(tmp_path)
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION - 1)
+    publish_run(lake, "r1", DAY, SITE, tables_of("r1"), storage)
+    monkeypatch.undo()
+    for run_id in (None, "r1"):
+        with pytest.raises(SchemaError, match=rf"has version 2 of the tables, .* needs 3; audit {DAY} {SITE} again"):
+            read_partition(lake, "loads", DAY, SITE, storage, run_id)

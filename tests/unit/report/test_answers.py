@@ -20,7 +20,8 @@ from scrapray.storage import Storage
 FRIDAY = dt.date(2026, 11, 20)
 ODD = """select
     42::hugeint as whole, 1.5::decimal(9, 2) as price, 0.1::double + 0.2::double as float,
-    'nan'::double as no_number, null as nothing,
+    'nan'::double as no_number, null as nothing, '\\xAA\\x01'::blob as bytes,
+    interval '1 month 2 days 90.5 seconds' as long, interval 0 day as short, interval '-30 minutes' as back,
     'a "quote", a comma' as text, date '2026-11-20' as day, timestamptz '2026-11-20 06:00:00+00' as moment,
     [1, 2] as list, {'a': 'ä', 'b': null} as struct, map {'decode truncated': 2} as reasons, true as yes"""
 PLAIN = {
@@ -29,6 +30,10 @@ PLAIN = {
     "float": 0.30000000000000004,
     "no_number": None,
     "nothing": None,
+    "bytes": "aa01",
+    "long": "P1M2DT90.5S",
+    "short": "PT0S",
+    "back": "PT-1800S",
     "text": 'a "quote", a comma',
     "day": "2026-11-20",
     "moment": "2026-11-20T06:00:00+00:00",
@@ -167,6 +172,9 @@ def test_the_command_saves_views_and_answers_only_when_it_is_asked(lake, tmp_pat
         (["LAKE", "--save", "no/such/folder/views.sql"], "no/such/folder/views.sql"),
         (["LAKE", "--save", "no/such/folder/views.duckdb"], "no/such/folder/views.duckdb"),
         (["LAKE", "select 1", "--config", "none.toml"], "none.toml: no such configuration file"),
+        (["LAKE", "select 'infinity'::timestamp"], "a value that cannot be shown"),
+        (["LAKE", "select '0044-03-15 (BC)'::date", "--format", "csv"], "a value that cannot be shown"),
+        (["LAKE", "select map {{'a': 1}: 2}", "--format", "json"], "write column::varchar in the query"),
     ],
 )
 def test_what_a_person_can_mend_is_one_line(arguments, words, lake):

@@ -124,7 +124,7 @@ def test_a_view_that_is_added_is_one_entry(lake, monkeypatch):
 
 @pytest.mark.parametrize(
     ("place", "options"),
-    [("date=2026-11-20/site=a%20b/part-0.parquet", {}), ("first.parquet", {"files": "*.parquet", "by_night": False})],
+    [("date=2026-11-20/site=a%20b/part-0.parquet", {}), ("first.parquet", {"files": "*.parquet", "named_by": "note"})],
 )
 def test_a_table_that_is_added_is_one_entry_too(place, options, tmp_path, monkeypatch):
     notes = pa.schema([("site", pa.string()), ("date", pa.date32()), ("note", pa.string())])
@@ -134,7 +134,7 @@ def test_a_table_that_is_added_is_one_entry_too(place, options, tmp_path, monkey
     assert ask(open_lake(str(tmp_path), Storage()), "select * from files.notes").to_pylist() == []
     path = tmp_path / "notes" / place
     path.parent.mkdir(parents=True)
-    note = {"site": "a b", "date": FRIDAY, "note": "x"}
+    note = {"site": "a b", "date": FRIDAY, "note": "first"}
     pq.write_table(pa.Table.from_pylist([note], notes), path)
     assert rows(tmp_path, "select * from files.notes") == [note]
 

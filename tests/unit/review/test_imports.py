@@ -1,3 +1,5 @@
+import codecs
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -305,6 +307,11 @@ def test_a_file_that_cannot_be_meant_changes_nothing(
 def test_a_file_that_is_not_coco_is_refused(data: bytes, lake: str, work: Annotator) -> None:
     with pytest.raises(SchemaError, match=r"labelled\.json is not a COCO file"):
         imported(lake, data)
+
+
+def test_a_mark_of_the_order_of_bytes_does_no_harm(lake: str, work: Annotator) -> None:
+    imported(lake, codecs.BOM_UTF8 + json.dumps(work.file).encode())
+    assert len(rows(lake)) > 0
 
 
 def test_without_an_export_nothing_can_be_imported(lake: str) -> None:

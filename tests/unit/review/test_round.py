@@ -1,6 +1,7 @@
 """The whole loop: export, edit as an annotator would, import; verdicts change and the dataset grows."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,21 @@ def test_reviews_and_both_verdicts_answer_questions_in_sql(lake: str) -> None:
     answer = ask(open_lake(lake, STORAGE), counted).to_pylist()
     assert {row["outcome"]: row["num"] for row in answer} == Counter(EXPECTED.values())
     assert verify(lake, STORAGE).faults == before, "reviews and what was asked are no strays"
+
+
+def test_a_copied_file_counts_once_and_is_named(lake: str) -> None:
+    imported(lake, edited(lake).file)
+    count = "select count(*) as num from reviews"
+    reviews, counted = read_reviews(lake, STORAGE), ask(open_lake(lake, STORAGE), count)
+    for folder in ("reviews", "_review_queues"):
+        (path,) = Path(lake, folder).iterdir()
+        shutil.copy(path, path.with_stem(f"{path.stem} (copy)"))
+    assert read_reviews(lake, STORAGE).equals(reviews)
+    assert ask(open_lake(lake, STORAGE), count).equals(counted)
+    assert [
+        (Path(fault.place).stem.endswith(" (copy)"), "no longer named" in fault.what)
+        for fault in verify(lake, STORAGE).faults
+    ] == [(True, True)] * 2
 
 
 def test_reviewed_frames_are_annotations_that_a_dataset_takes(lake: str) -> None:
