@@ -1,6 +1,6 @@
 """What a worker makes of loads: counts that add up, and the few tiles that the method got most wrong. Without Ray.
 
-Shapes: N tiles, K classes that the method tells, H W pixels of a tile, h w cells of a map.
+Shapes: N tiles, K classes that the method tells, H W pixels of a tile, h w cells of a map, S sides of a cell in pixels.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -16,8 +16,9 @@ from scipy import ndimage
 from scrapray.datasets.read import SplitTiles
 from scrapray.evaluation.subjects import Scorer
 from scrapray.imagery.components import EIGHT_CONNECTED
-from scrapray.segmenter.measure import ANY, STRIDE_PX, at_cells
+from scrapray.segmenter.measure import ANY
 from scrapray.statistics.counts import ClassCounts
+from scrapray.statistics.metrics import pixels_per_cell, to_pixels
 
 NUM_WORST = 8
 """Of each kind."""
@@ -56,20 +57,21 @@ class Counted:
 
     Attributes:
         classes: Counts by class, and of any contaminant under ``ANY``.
-        confusion_KK: Pixels of each class by the class whose map scores highest there, whatever it scores.
+        confusion_KK1: Pixels of each class by the class whose map scores highest there, however low; in the last column
+            those on which all maps are 0, as where a detector found nothing.
         worst: At most ``NUM_WORST`` of each kind, the worst first.
         maps: Scores of any contaminant (h, w) of the tiles whose maps are to be kept, by their places.
     """
 
     classes: Mapping[str, ClassCounts]
-    confusion_KK: NDArray[np.int64]
+    confusion_KK1: NDArray[np.int64]
     worst: tuple[WorstTile, ...]
     maps: Mapping[int, NDArray[np.float16]]
 
     def __add__(self, other: Self) -> Self:
         classes = {name: counts + other.classes[name] for name, counts in self.classes.items()}
         worst = worst_of((*self.worst, *other.worst))
-        return type(self)(classes, self.confusion_KK + other.confusion_KK, worst, {**self.maps, **other.maps})
+        return type(self)(classes, self.confusion_KK1 + other.confusion_KK1, worst, {**self.maps, **other.maps})
 
 
 def worst_of(tiles: Iterable[WorstTile]) -> tuple[WorstTile, ...]:
@@ -109,10 +111,10 @@ class Counter:
         tile_ids = [self._tiles.tile_ids[place] for place in places]
         scored = self._score(np.stack([tile_HW3 for tile_HW3, _ in pairs]), tile_ids)
         any_Nhw, maps_KNhw = scored.maps_NKhw[:, 0], scored.maps_NKhw[:, 1:].swapaxes(0, 1)
-        classes_Nhw = at_cells(np.stack([class_HW for _, class_HW in pairs]))
-        counts = {ANY: ClassCounts.of(any_Nhw, classes_Nhw > 0, STRIDE_PX, scored.tiles_N)}
+        classes_NHW = np.stack([class_HW for _, class_HW in pairs])
+        counts = {ANY: ClassCounts.of(any_Nhw, classes_NHW > 0, scored.tiles_N)}
         for maps_Nhw, (name, class_id) in zip(maps_KNhw, self._class_ids.items(), strict=True):
-            counts[name] = ClassCounts.of(maps_Nhw, classes_Nhw == class_id, STRIDE_PX)
+            counts[name] = ClassCounts.of(maps_Nhw, classes_NHW == class_id)
         worst = (
             WorstTile(
                 kind=kind,
@@ -123,31 +125,34 @@ class Counter:
                 class_HW=class_HW,
                 map_hw=map_hw.astype(np.float16),
             )
-            for place, tile_id, (tile_HW3, class_HW), map_hw, class_hw in zip(
-                places, tile_ids, pairs, any_Nhw, classes_Nhw, strict=True
-            )
-            for kind, error in _errors(map_hw, class_hw > 0)
+            for place, tile_id, (tile_HW3, class_HW), map_hw in zip(places, tile_ids, pairs, any_Nhw, strict=True)
+            for kind, error in _errors(map_hw, class_HW > 0)
         )
         kept = {
             place: map_hw
             for place, map_hw in zip(places, any_Nhw.astype(np.float16), strict=True)
             if place in self._keep
         }
-        return Counted(counts, self._confusion(maps_KNhw, classes_Nhw), worst_of(worst), kept)
+        return Counted(counts, self._confusion(maps_KNhw, classes_NHW), worst_of(worst), kept)
 
-    def _confusion(self, maps_KNhw: NDArray[np.float32], classes_Nhw: NDArray[np.uint8]) -> NDArray[np.int64]:
-        num = len(self._class_ids)
-        confusion_KK = np.zeros((num, num), np.int64)
-        for row, class_id in enumerate(self._class_ids.values() if num else ()):
-            said = maps_KNhw[:, classes_Nhw == class_id].argmax(axis=0)
-            confusion_KK[row] = np.bincount(said, minlength=num)
-        return confusion_KK
+    def _confusion(self, maps_KNhw: NDArray[np.float32], classes_NHW: NDArray[np.uint8]) -> NDArray[np.int64]:
+        num = len(maps_KNhw)
+        if not num:
+            return np.zeros((0, 1), np.int64)
+        said_Nhw = np.where(maps_KNhw.max(axis=0) > 0, maps_KNhw.argmax(axis=0), num)
+        said_NHW = to_pixels(said_Nhw, pixels_per_cell(said_Nhw, classes_NHW))
+        rows = [
+            np.bincount(said_NHW[classes_NHW == class_id], minlength=num + 1) for class_id in self._class_ids.values()
+        ]
+        return np.stack(rows).astype(np.int64)
 
 
 def _errors(
-    map_hw: NDArray[np.floating], truth_hw: NDArray[np.bool_]
+    map_hw: NDArray[np.floating], truth_HW: NDArray[np.bool_]
 ) -> list[tuple[Literal["miss", "false alarm"], float]]:
     errors: list[tuple[Literal["miss", "false alarm"], float]] = []
+    h, w = map_hw.shape
+    truth_hw = truth_HW.reshape(h, len(truth_HW) // h, w, -1).any(axis=(1, 3))
     labels_hw, num = ndimage.label(truth_hw, EIGHT_CONNECTED)
     if num:
         errors.append(("miss", 1 - float(np.min(ndimage.maximum(map_hw, labels_hw, range(1, num + 1))))))

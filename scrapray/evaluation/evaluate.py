@@ -54,7 +54,7 @@ class Evaluation:
         num_tiles: Tiles of the split.
         num_loads: Loads of the split.
         counts: Of the whole split, by class, and of any contaminant under ``ANY``.
-        confusion_KK: See ``Counted``.
+        confusion_KK1: See ``Counted``.
         worst: Tiles that it got most wrong.
         maps: Scores of any contaminant (h, w) of the tiles that were to be kept, by their places.
         intervals: 95 % intervals over loads of the pixel figures, by class and figure; None where no load has one.
@@ -69,7 +69,7 @@ class Evaluation:
     num_tiles: int
     num_loads: int
     counts: Mapping[str, ClassCounts]
-    confusion_KK: NDArray[np.int64]
+    confusion_KK1: NDArray[np.int64]
     worst: Sequence[WorstTile]
     maps: Mapping[int, NDArray[np.float16]]
     intervals: Mapping[str, Mapping[str, tuple[float, float] | None]]
@@ -172,7 +172,7 @@ def evaluate(
         num_tiles=len(tiles),
         num_loads=len(places),
         counts=whole.classes,
-        confusion_KK=whole.confusion_KK,
+        confusion_KK1=whole.confusion_KK1,
         worst=whole.worst,
         maps=whole.maps,
         intervals={name: intervals(histograms) for name, histograms in of_loads.items()},

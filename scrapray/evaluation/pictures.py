@@ -15,14 +15,14 @@ from scrapray.statistics.counts import ClassCounts
 from scrapray.statistics.metrics import MAX_FALSE_ALARM_RATE
 
 
-def draw_curves(counts: Mapping[str, ClassCounts], confusion_KK: NDArray[np.int64]) -> bytes:
+def draw_curves(counts: Mapping[str, ClassCounts], confusion_KK1: NDArray[np.int64]) -> bytes:
     """SVG of precision over recall, overlap with regions over false alarms, reliability, and confusion of classes.
 
     Args:
         counts: By class; those without a pixel are left out.
-        confusion_KK: See ``Counted``; its panel is left out where the method tells fewer than two classes.
+        confusion_KK1: See ``Counted``; its panel is left out where the method tells fewer than two classes.
     """
-    has_confusion = len(confusion_KK) > 1
+    has_confusion = len(confusion_KK1) > 1
     figure = Figure(figsize=(11, 9 if has_confusion else 4), layout="constrained")
     panels = figure.subplots(*((2, 2) if has_confusion else (1, 3))).ravel()
     for name, of_class in counts.items():
@@ -47,22 +47,21 @@ def draw_curves(counts: Mapping[str, ClassCounts], confusion_KK: NDArray[np.int6
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     if has_confusion:
-        _draw_confusion(panels[3], confusion_KK, list(counts)[1:])
+        _draw_confusion(panels[3], confusion_KK1, list(counts)[1:])
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg")
     return buffer.getvalue()
 
 
-def _draw_confusion(axes: Axes, confusion_KK: NDArray[np.int64], names: Sequence[str]) -> None:
-    shares_KK = confusion_KK / np.maximum(confusion_KK.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares_KK, vmin=0, vmax=1, cmap="Blues")
-    for row, column in np.ndindex(*shares_KK.shape):
-        share = shares_KK[row, column]
+def _draw_confusion(axes: Axes, confusion_KK1: NDArray[np.int64], names: Sequence[str]) -> None:
+    shares_KK1 = confusion_KK1 / np.maximum(confusion_KK1.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares_KK1, vmin=0, vmax=1, cmap="Blues")
+    for row, column in np.ndindex(*shares_KK1.shape):
+        share = shares_KK1[row, column]
         axes.text(column, row, f"{share:.0%}", ha="center", va="center", color="white" if share > 0.5 else "black")
-    places = range(len(names))
-    axes.set(xticks=places, yticks=places, xlabel="class that scores highest", ylabel="true class of the pixel")
-    axes.set_xticklabels(names)
-    axes.set_yticklabels(names)
+    axes.set_xticks(range(len(names) + 1), [*names, "no score"])
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="class that scores highest", ylabel="true class of the pixel")
 
 
 def draw_worst(worst: Sequence[WorstTile], class_names: Sequence[str]) -> bytes | None:

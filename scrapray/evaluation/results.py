@@ -119,7 +119,7 @@ def files_of(evaluation: Evaluation, rows: Sequence[Row], page: str) -> dict[str
         ".parquet": parquet_bytes(table, schema.EVALUATION, "evaluation"),
         ".csv": csv.getvalue().to_pybytes(),
         ".md": page.encode(),
-        "-curves.svg": draw_curves(evaluation.counts, evaluation.confusion_KK),
+        "-curves.svg": draw_curves(evaluation.counts, evaluation.confusion_KK1),
         "-worst.png": draw_worst(evaluation.worst, evaluation.dataset_card.class_names),
     }
     stem = re.sub(r"[^\w.+-]+", "-", evaluation.subject)

@@ -17,13 +17,7 @@ from scrapray.statistics.metrics import PixelMetrics, ScoreHistogram
 ANY = "any"
 """Name of all contaminants together."""
 STRIDE_PX = 4
-"""Every fourth pixel each way is scored, as an audit's maps are."""
-
-
-def at_cells(classes_NHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """What is true of each cell of a map (N, h, w): the class of the pixel in its middle."""
-    middle = slice(STRIDE_PX // 2, None, STRIDE_PX)
-    return classes_NHW[:, middle, middle]
+"""Side of a cell of a map, all pixels of which have its score, as in an audit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +44,10 @@ class Figures:
             classes_NHW: Class ids at full resolution.
             class_names: The contaminants, in the order of their maps.
         """
-        classes_Nhw = at_cells(classes_NHW)
-        truths = [classes_Nhw > 0, *(classes_Nhw == k for k in range(1, 1 + len(class_names)))]
+        truths = [classes_NHW > 0, *(classes_NHW == k for k in range(1, 1 + len(class_names)))]
         scores_CNhw = np.asarray(scores_NCHW, np.float32).swapaxes(0, 1)
         named = zip((ANY, *class_names), scores_CNhw, truths, strict=True)
-        return cls({name: ScoreHistogram.of(maps_Nhw, truth_Nhw) for name, maps_Nhw, truth_Nhw in named})
+        return cls({name: ScoreHistogram.of(maps_Nhw, truth_NHW) for name, maps_Nhw, truth_NHW in named})
 
     def __add__(self, other: Self) -> Self:
         return type(self)({name: counted + other.histograms[name] for name, counted in self.histograms.items()})

@@ -1,6 +1,6 @@
 """What the anomaly maps of a class scored, pixel by pixel, tile by tile and object by object; values that add up.
 
-Shapes: N tiles, h w cells of a map.
+Shapes: N tiles, H W their pixels, h w cells of a map.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from scrapray.statistics.metrics import ScoreHistogram
+from scrapray.statistics.metrics import ScoreHistogram, pixels_per_cell, to_pixels
 
 SIZE_LIMITS_PX = (30, 60, 120)
 """Between the bands of objects, by the longer side of their box."""
@@ -43,27 +43,25 @@ class ClassCounts:
     def of(
         cls,
         scores_Nhw: npt.NDArray[np.floating],
-        truth_Nhw: npt.NDArray[np.bool_],
-        stride_px: int,
+        truth_NHW: npt.NDArray[np.bool_],
         tile_scores_N: npt.NDArray[np.floating] | None = None,
     ) -> Self:
         """Hold maps against the truth.
 
         Args:
-            scores_Nhw: In [0, 1].
-            truth_Nhw: True on contaminants.
-            stride_px: Pixels of a tile per cell.
+            scores_Nhw: In [0, 1]; all pixels of a cell have its score.
+            truth_NHW: True on contaminants.
             tile_scores_N: Of each tile as a whole, of a method that says so; else the highest of its map.
 
         Raises:
             ValueError: See ``ScoreHistogram.of``.
         """
-        pixels = ScoreHistogram.of(scores_Nhw, truth_Nhw)
+        pixels = ScoreHistogram.of(scores_Nhw, truth_NHW)
         if tile_scores_N is None:
             tile_scores_N = scores_Nhw.max(axis=(1, 2))
         # One map of one cell each, so that no tile is taken for a neighbour of the next.
-        tiles = ScoreHistogram.of(tile_scores_N[:, None, None], truth_Nhw.max(axis=(1, 2), keepdims=True))
-        sides_px, peaks = _objects(scores_Nhw, truth_Nhw, stride_px)
+        tiles = ScoreHistogram.of(tile_scores_N[:, None, None], truth_NHW.max(axis=(1, 2), keepdims=True))
+        sides_px, peaks = _objects(scores_Nhw, truth_NHW)
         bands = np.searchsorted(SIZE_LIMITS_PX, sides_px, side="right")
         return cls(pixels, tiles, tuple(_of_peaks(peaks[bands == band]) for band in range(len(SIZE_BANDS))))
 
@@ -77,15 +75,15 @@ class ClassCounts:
 
 
 def _objects(
-    scores_Nhw: npt.NDArray[np.floating], truth_Nhw: npt.NDArray[np.bool_], stride_px: int
+    scores_Nhw: npt.NDArray[np.floating], truth_NHW: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.floating]]:
     """Longer side and highest score of each object."""
     sides_px, peaks = [], []
-    for scores_hw, truth_hw in zip(scores_Nhw, truth_Nhw, strict=True):
-        labels_hw, num = ndimage.label(truth_hw, _CORNERS_TOO)
-        boxes = ndimage.find_objects(labels_hw)
-        sides_px += [stride_px * max(cells.stop - cells.start for cells in box) for box in boxes]
-        peaks += list(ndimage.maximum(scores_hw, labels_hw, range(1, num + 1)))
+    side = pixels_per_cell(scores_Nhw, truth_NHW)
+    for place in np.flatnonzero(truth_NHW.any(axis=(1, 2))):
+        labels_HW, num = ndimage.label(truth_NHW[place], _CORNERS_TOO)
+        sides_px += [max(pixels.stop - pixels.start for pixels in box) for box in ndimage.find_objects(labels_HW)]
+        peaks += list(ndimage.maximum(to_pixels(scores_Nhw[place], side), labels_HW, range(1, num + 1)))
     return np.array(sides_px, np.int64), np.array(peaks, np.float32)
 
 

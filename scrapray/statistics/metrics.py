@@ -9,7 +9,7 @@ Shapes: U bins that are not empty, from the lowest score upwards.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ _MOST_BINS = 1 << 20
 """28 bytes each."""
 _HALF = int(np.float32(0.5).view(np.int32))
 """The bin of one half; the bins up to 1 mirror those down to 0."""
+_Value = TypeVar("_Value", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,28 +116,22 @@ class ScoreHistogram:
         """Count the pixels of maps.
 
         Args:
-            scores: One map (H, W) or several (..., H, W) in [0, 1]; higher is more suspicious.
-            truth: Same shape; true on contaminants.
+            scores: One map (h, w) or several (..., h, w) in [0, 1]; higher is more suspicious.
+            truth: The pixels (..., H, W), true on contaminants: as many as cells of the map, or several to each cell,
+                which then all have its score.
 
         Raises:
-            ValueError: The shapes differ, or a score is not a number or outside [0, 1].
+            ValueError: The shapes do not fit, or a score is not a number or outside [0, 1].
         """
-        if scores.shape != truth.shape:
-            raise ValueError(f"scores have shape {scores.shape}, truth has {truth.shape}; they must be the same")
-        bins = _bins(scores)
+        bins, side = _bins(scores), pixels_per_cell(scores, truth)
+        used, cells_U = np.unique(bins, return_counts=True)
+        places = np.searchsorted(used, to_pixels(bins, side)[truth])
         regions, num_regions = ndimage.label(truth, _neighbours(truth.ndim))
         region_of_pixel = regions[truth]
         shares = 1 / np.bincount(region_of_pixel, minlength=1)[region_of_pixel]
-        # The truth as the last bit: one sort counts both.
-        marked, counts = np.unique(bins.astype(np.uint32) * 2 + truth, return_counts=True)
-        numbers, is_contaminant = (marked >> 1).astype(np.int32), (marked & 1).astype(np.bool_)
-        is_first = _is_first(numbers)
-        used, places = numbers[is_first], np.cumsum(is_first) - 1
-        normal_U, contaminant_U = np.zeros((2, len(used)), np.int64)
-        normal_U[places[~is_contaminant]] = counts[~is_contaminant]
-        contaminant_U[places[is_contaminant]] = counts[is_contaminant]
-        overlap_U = np.bincount(np.searchsorted(used, bins[truth]), shares, len(used)).astype(np.float64)
-        return cls(used, normal_U, contaminant_U, overlap_U, num_regions)
+        contaminant_U = np.bincount(places, minlength=len(used)).astype(np.int64)
+        overlap_U = np.bincount(places, shares, len(used)).astype(np.float64)
+        return cls(used, side**2 * cells_U - contaminant_U, contaminant_U, overlap_U, num_regions)
 
     def __add__(self, other: Self) -> Self:
         dropped_bits = max(self.dropped_bits, other.dropped_bits)
@@ -293,6 +288,28 @@ def _is_first(numbers: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
     is_first = np.ones(len(numbers), np.bool_)
     np.not_equal(numbers[1:], numbers[:-1], out=is_first[1:])
     return is_first
+
+
+def pixels_per_cell(scores: npt.NDArray[Any], truth: npt.NDArray[Any]) -> int:
+    """Pixels of the truth (..., H, W) along each side of a cell of a map (..., h, w).
+
+    Raises:
+        ValueError: They are no whole number, or not the same each way.
+    """
+    if truth.shape == scores.shape:
+        return 1
+    *maps, h, w = scores.shape if scores.ndim > 1 else (0, 0)
+    side = truth.shape[-1] // max(w, 1)
+    if truth.shape != (*maps, side * h, side * w):
+        raise ValueError(
+            f"scores have shape {scores.shape}, truth has {truth.shape}; it must be the same or a whole multiple"
+        )
+    return side
+
+
+def to_pixels(cells: npt.NDArray[_Value], side_px: int) -> npt.NDArray[_Value]:
+    """Every value of (..., h, w) for so many pixels each way."""
+    return cells.repeat(side_px, axis=-2).repeat(side_px, axis=-1) if side_px > 1 else cells
 
 
 def _bins(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.int32]:

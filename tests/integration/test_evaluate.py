@@ -32,7 +32,7 @@ from scrapray.imagery.masks import encode_mask
 from scrapray.imagery.scenes import SceneSettings, draw_archive
 from scrapray.registry import Registry
 from scrapray.segmenter.bundle import read_card
-from scrapray.segmenter.measure import STRIDE_PX, at_cells
+from scrapray.segmenter.measure import STRIDE_PX
 from scrapray.storage import Storage
 
 pytestmark = pytest.mark.usefixtures("engine", "registry_folder")
@@ -71,25 +71,24 @@ def test_figures_are_those_of_scikit_learn_on_all_pixels(
 ) -> None:
     tiles = dataset.split("test")
     pairs = [tiles[place] for place in range(len(tiles))]
-    scores_NKhw = (
-        subject_of(tiny_bundle).open("cpu")(np.stack([tile_HW3 for tile_HW3, _ in pairs]), tiles.tile_ids).maps_NKhw
-    )
-    classes_Nhw = at_cells(np.stack([class_HW for _, class_HW in pairs]))
-    truths = {"any": classes_Nhw > 0} | {
-        name: classes_Nhw == number for number, name in enumerate(dataset.card.class_names, start=1)
+    scored = subject_of(tiny_bundle).open("cpu")(np.stack([tile_HW3 for tile_HW3, _ in pairs]), tiles.tile_ids)
+    scores_NKHW = scored.maps_NKhw.repeat(STRIDE_PX, axis=-2).repeat(STRIDE_PX, axis=-1)
+    classes_NHW = np.stack([class_HW for _, class_HW in pairs])
+    truths = {"any": classes_NHW > 0} | {
+        name: classes_NHW == number for number, name in enumerate(dataset.card.class_names, start=1)
     }
     assert list(measured.counts) == list(truths)
-    for index, (name, truth_Nhw) in enumerate(truths.items()):
-        scores_Nhw = scores_NKhw[:, index]
+    for index, (name, truth_NHW) in enumerate(truths.items()):
+        scores_NHW = scores_NKHW[:, index]
         found = measured.counts[name].pixels.metrics()
-        assert truth_Nhw.any(), name
-        assert found.prevalence == pytest.approx(truth_Nhw.mean())
-        assert found.auroc == pytest.approx(roc_auc_score(truth_Nhw.ravel(), scores_Nhw.ravel()), abs=3e-6)
-        expected = average_precision_score(truth_Nhw.ravel(), scores_Nhw.ravel())
+        assert truth_NHW.any(), name
+        assert found.prevalence == pytest.approx(truth_NHW.mean())
+        assert found.auroc == pytest.approx(roc_auc_score(truth_NHW.ravel(), scores_NHW.ravel()), abs=3e-6)
+        expected = average_precision_score(truth_NHW.ravel(), scores_NHW.ravel())
         assert found.average_precision == pytest.approx(expected, abs=3e-6)
         of_tiles = measured.counts[name].tiles.metrics()
-        shows_N = truth_Nhw.any(axis=(1, 2))
-        assert of_tiles.auroc == pytest.approx(roc_auc_score(shows_N, scores_Nhw.max(axis=(1, 2))), abs=3e-6)
+        shows_N = truth_NHW.any(axis=(1, 2))
+        assert of_tiles.auroc == pytest.approx(roc_auc_score(shows_N, scores_NHW.max(axis=(1, 2))), abs=3e-6)
     assert (measured.num_tiles, measured.num_loads) == (len(tiles), len(set(tiles.load_ids)))
 
 

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from scrapray.baselines.rasterise import Instances, rasterise
-from scrapray.segmenter.measure import at_cells
 
 
 def box(x0: int, y0: int, x1: int, y1: int, side: int = 8) -> np.ndarray:
@@ -73,4 +72,4 @@ def test_instances_that_cannot_be_are_refused(scores: list[float], labels: list[
 def test_a_mask_that_is_the_truth_is_the_truth_on_the_grid_that_is_measured() -> None:
     truth_NHW = np.random.default_rng(0).integers(0, 2, (1, 32, 32)).astype(np.uint8)
     (found_hw, _) = rasterise(Instances(np.ones(1), np.ones(1, int), truth_NHW > 0), 1, (8, 8))
-    np.testing.assert_array_equal(found_hw, at_cells(truth_NHW)[0])
+    np.testing.assert_array_equal(found_hw, truth_NHW[0, 2::4, 2::4])

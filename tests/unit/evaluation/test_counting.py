@@ -64,15 +64,21 @@ def test_any_sharding_gives_the_same(counter: Counter) -> None:
     for order in permutations(shards):
         counted = reduce(add, order)
         assert summary(counted) == summary(whole)
-        np.testing.assert_array_equal(counted.confusion_KK, whole.confusion_KK)
+        np.testing.assert_array_equal(counted.confusion_KK1, whole.confusion_KK1)
         assert counted.classes["any"].pixels.metrics() == whole.classes["any"].pixels.metrics()
     assert worst_of(reversed(whole.worst)) == whole.worst
 
 
 def test_each_pixel_of_a_class_counts_for_the_class_that_scores_highest(counter: Counter) -> None:
-    confusion_KK = counter.count(range(24)).confusion_KK
-    assert confusion_KK[:, 1].sum() == 0
-    assert confusion_KK[:, 0].tolist() == [6 * 4, 6 * 4]
+    assert counter.count(range(24)).confusion_KK1.tolist() == [[6 * 64, 0, 0], [6 * 64, 0, 0]]
+
+
+def test_pixels_on_which_nothing_was_found_count_for_no_class() -> None:
+    def finds_nothing(tiles_NHW3: np.ndarray, tile_ids: Sequence[str]) -> Scored:
+        return Scored(np.zeros_like(score(tiles_NHW3, tile_ids).maps_NKhw))
+
+    counted = Counter(finds_nothing, Tiles(), CLASS_IDS).count(range(24))
+    assert counted.confusion_KK1.tolist() == [[0, 0, 6 * 64], [0, 0, 6 * 64]]
 
 
 def test_a_method_that_tells_no_classes_confuses_none() -> None:
@@ -80,7 +86,7 @@ def test_a_method_that_tells_no_classes_confuses_none() -> None:
         return Scored(score(tiles_NHW3, tile_ids).maps_NKhw[:, :1])
 
     counted = Counter(blind, Tiles(), {}).count(range(4))
-    assert counted.confusion_KK.shape == (0, 0)
+    assert counted.confusion_KK1.shape == (0, 1)
     assert list(counted.classes) == ["any"]
 
 

@@ -13,15 +13,23 @@ RNG = np.random.default_rng(0)
 
 def counts(prevalence: float) -> ClassCounts:
     truth_Nhw = RNG.random((3, 16, 16)) < prevalence
-    return ClassCounts.of(np.clip(RNG.normal(0.3 + 0.3 * truth_Nhw, 0.2), 0, 1), truth_Nhw, 4)
+    return ClassCounts.of(np.clip(RNG.normal(0.3 + 0.3 * truth_Nhw, 0.2), 0, 1), truth_Nhw)
 
 
 def test_curves_name_every_class_and_the_confusion_of_several() -> None:
     names = ("any", "motor", "cable")
     some = {name: counts(0.1) for name in names}
-    confusion_KK = np.array([[30, 10], [0, 5]])
-    svg = draw_curves(some, confusion_KK).decode()
-    for words in (*names, "precision of pixels", "mean overlap with regions", "as it should be", "75%", "100%"):
+    confusion_KK1 = np.array([[30, 10, 0], [0, 5, 5]])
+    svg = draw_curves(some, confusion_KK1).decode()
+    for words in (
+        *names,
+        "precision of pixels",
+        "mean overlap with regions",
+        "as it should be",
+        "75%",
+        "50%",
+        "no score",
+    ):
         assert f"<!-- {words} -->" in svg, words
     alone = draw_curves({"any": some["any"]}, np.zeros((0, 0), np.int64)).decode()
     assert "class that scores highest" not in alone

@@ -25,7 +25,7 @@ from scrapray.segmenter.demo import (
 )
 from scrapray.segmenter.drawn_tiles import Tiles, keep_tiles
 from scrapray.segmenter.fit import FitConfig, TilePair
-from scrapray.segmenter.measure import STRIDE_PX, at_cells
+from scrapray.segmenter.measure import STRIDE_PX
 from scrapray.segmenter.model import SegmenterConfig
 from scrapray.segmenter.step import OptimConfig
 from scrapray.segmenter.tower import ClipConfig, build_clip, new_clip, save_clip
@@ -59,8 +59,8 @@ def frames_of_squares(seed: int) -> Iterator[TilePair]:
 
 def scores_of(tiles: Tiles) -> np.ndarray:
     """What a perfect segmenter would answer."""
-    class_Nhw = at_cells(np.stack([tiles[place][1] for place in range(len(tiles))]))
-    return np.stack([class_Nhw > 0, *(class_Nhw == k for k in (1, 2, 3))], axis=1).astype(np.float16)
+    class_NHW = np.stack([tiles[place][1] for place in range(len(tiles))])
+    return np.stack([class_NHW > 0, *(class_NHW == k for k in (1, 2, 3))], axis=1).astype(np.float16)
 
 
 @pytest.fixture

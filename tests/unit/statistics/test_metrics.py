@@ -263,8 +263,17 @@ def test_coarse_bins_hold_the_same_pixels_and_nearly_the_same_figures() -> None:
 
 
 def test_maps_and_truth_of_different_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match="shape"):
-        ScoreHistogram.of(np.zeros((2, 2)), np.zeros(4, bool))
+    for scores, truth in (((2, 2), (4,)), ((4,), (2, 2)), ((2, 2, 2), (2, 4, 6)), ((2, 2), (3, 3)), ((0, 2), (4, 4))):
+        with pytest.raises(ValueError, match="shape"):
+            ScoreHistogram.of(np.zeros(scores), np.zeros(truth, bool))
+
+
+def test_all_pixels_of_a_cell_have_its_score() -> None:
+    scores, _ = drawn_scores("random", (3, 6, 5))
+    truth = np.random.default_rng(1).random((3, 24, 20)) < 0.1
+    in_cells, in_pixels = ScoreHistogram.of(scores, truth), ScoreHistogram.of(scores.repeat(4, 1).repeat(4, 2), truth)
+    assert in_cells.metrics() == in_pixels.metrics()
+    assert in_cells.num_regions == in_pixels.num_regions
 
 
 def test_counts_travel_whole() -> None:
