@@ -12,9 +12,10 @@ Reference: YOLOv8 and YOLO11 (Jocher et al. 2023, 2024); masks of boxes by SAM i
 paper, which names neither the size of SAM nor what YOLO was trained with.
 """
 
+import json
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,7 +138,7 @@ def train_yolo(
     config: YoloSamConfig,
     training: Tiles,
     validation: Tiles,
-    class_names: Sequence[str],
+    num_classes: int,
     work_dir: Path,
     device: str,
     watch: Watch = lambda done, total, loss: None,
@@ -148,7 +149,7 @@ def train_yolo(
         config: What to train.
         training: Tiles that it is shown.
         validation: Tiles that choose the epoch; without any, those of training do.
-        class_names: Contaminants in the order of their class ids.
+        num_classes: Contaminants.
         work_dir: Takes the tiles as files, and a checkpoint after each epoch, from which a training that was cut goes
             on.
         device: Where to compute.
@@ -159,7 +160,7 @@ def train_yolo(
         ModelError: Weights to begin from cannot be had.
     """
     library = _ultralytics()
-    data = _write_data(work_dir / "tiles", training, validation if len(validation) else training, class_names)
+    data = _write_data(work_dir / "tiles", training, validation if len(validation) else training, num_classes)
     last, best = (work_dir / "run" / "weights" / name for name in ("last.pt", "best.pt"))
     with _quiet():
         yolo = library.YOLO(str(last)) if last.exists() else _begin(config, library)
@@ -203,8 +204,11 @@ def _tell(trainer: Any, watch: Watch) -> None:
     watch((trainer.epoch + 1) * per_epoch, trainer.epochs * per_epoch, sum(map(float, trainer.tloss.values())))
 
 
-def _write_data(folder: Path, training: Tiles, validation: Tiles, class_names: Sequence[str]) -> Path:
-    """Tiles as ultralytics reads them: pictures, and polygons of connected pieces in text files beside them."""
+def _write_data(folder: Path, training: Tiles, validation: Tiles, num_classes: int) -> Path:
+    """Tiles as ultralytics reads them: pictures, and polygons of connected pieces in text files beside them.
+
+    Classes have numbers only: it reads meaning into some names, and none is asked for.
+    """
     from ultralytics.data.converter import convert_segment_masks_to_yolo_seg
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -216,11 +220,11 @@ def _write_data(folder: Path, training: Tiles, validation: Tiles, class_names: S
                 (folder / kind / split / f"{place:07d}.png").write_bytes(encode_png(pixels))
         with _quiet():
             convert_segment_masks_to_yolo_seg(
-                str(folder / "masks" / split), str(folder / "labels" / split), len(class_names)
+                str(folder / "masks" / split), str(folder / "labels" / split), num_classes
             )
-    names = "".join(f"  {number}: {name}\n" for number, name in enumerate(class_names))
     data = folder / "data.yaml"
-    data.write_text(f"path: {folder.absolute()}\ntrain: images/train\nval: images/val\nnames:\n{names}")
+    about = {"path": str(folder.absolute()), "train": "images/train", "val": "images/val", "nc": num_classes}
+    data.write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")  # JSON is YAML
     return data
 
 

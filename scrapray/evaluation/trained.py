@@ -84,16 +84,16 @@ def train_baseline(
 def _train(method: Method, dataset: Dataset, work_dir: Path, config: EvaluateConfig, watch: Watch) -> Mapping[str, Any]:
     """All that was learned, by name."""
     device = "cuda" if config.workers.gpus_per_actor else "cpu"
-    tiles, class_names = dataset.split("train"), dataset.card.class_names
+    tiles, num_classes = dataset.split("train"), len(dataset.card.class_names)
     learner: AnomalyClip | MaskRcnn
     match method:
         case "anomalyclip":
             learner = AnomalyClip(*build_clip(*config.start.places()), config.anomalyclip, device)
         case "maskrcnn":
-            learner = MaskRcnn(config.maskrcnn, len(class_names), device)
+            learner = MaskRcnn(config.maskrcnn, num_classes, device)
         case "yolo-sam":
             validation = dataset.split("validation")
-            return train_yolo(config.yolo_sam, tiles, validation, class_names, work_dir, device, watch).state_dict()
+            return train_yolo(config.yolo_sam, tiles, validation, num_classes, work_dir, device, watch).state_dict()
     run_epochs(learner, tiles, learner.schedule, work_dir / "checkpoint.pt", watch)
     return learner.learned.state_dict()
 
