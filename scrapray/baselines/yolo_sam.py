@@ -26,11 +26,12 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from torch import nn
 
-from scrapray.baselines.epochs import Tiles, Watch
+from scrapray.baselines.epochs import Tiles, Watch, begin_anew
 from scrapray.baselines.rasterise import Instances
 from scrapray.errors import ConfigurationError, ModelError
 from scrapray.imagery.png import encode_png
 from scrapray.segmenter.box_masks import BoxMasker
+from scrapray.segmenter.whole_files import whole_file
 from scrapray.settings import STRICT, require
 
 COCO, RANDOM = "coco", "random"
@@ -140,6 +141,7 @@ def train_yolo(
     validation: Tiles,
     num_classes: int,
     work_dir: Path,
+    training_sha256: str,
     device: str,
     watch: Watch = lambda done, total, loss: None,
 ) -> nn.Module:
@@ -152,22 +154,24 @@ def train_yolo(
         num_classes: Contaminants.
         work_dir: Takes the tiles as files, and a checkpoint after each epoch, from which a training that was cut goes
             on.
+        training_sha256: Stands for all that decides what is learned; a checkpoint with another one is not gone on with.
         device: Where to compute.
         watch: Called after each epoch, in steps.
 
     Raises:
         ConfigurationError: The extra is not installed.
-        ModelError: Weights to begin from cannot be had.
+        ModelError: Weights to begin from cannot be had, or the checkpoint is of another training.
     """
     library = _ultralytics()
-    data = _write_data(work_dir / "tiles", training, validation if len(validation) else training, num_classes)
     last, best = (work_dir / "run" / "weights" / name for name in ("last.pt", "best.pt"))
+    is_begun = _is_begun(last, work_dir / "training_sha256", training_sha256)
+    data = _write_data(work_dir / "tiles", training, validation if len(validation) else training, num_classes)
     with _quiet():
-        yolo = library.YOLO(str(last)) if last.exists() else _begin(config, library)
-        if not last.exists() or yolo.ckpt["epoch"] >= 0:  # that of a finished training is -1
+        yolo = library.YOLO(str(last)) if is_begun else _begin(config, library)
+        if not is_begun or yolo.ckpt["epoch"] >= 0:  # that of a finished training is -1
             yolo.add_callback("on_train_epoch_end", lambda trainer: _tell(trainer, watch))
             yolo.train(
-                resume=last.exists(),
+                resume=is_begun,
                 data=str(data),
                 epochs=config.epochs,
                 batch=config.batch_size,
@@ -184,6 +188,17 @@ def train_yolo(
             )
         trained: nn.Module = library.YOLO(str(best)).model.float()
     return trained
+
+
+def _is_begun(last: Path, belongs_to: Path, training_sha256: str) -> bool:
+    """Whether a checkpoint of this training is there; where none is, a file is to say whose the next one will be."""
+    if not last.exists():
+        with whole_file(belongs_to) as part:
+            part.write_text(training_sha256)
+        return False
+    if not belongs_to.exists() or belongs_to.read_text() != training_sha256:
+        raise ModelError(f"{last} is of a training with other settings or another dataset; {begin_anew(last)}")
+    return True
 
 
 def _begin(config: YoloSamConfig, library: Any) -> Any:
