@@ -76,7 +76,7 @@ def run_epochs(
         watch: Called after each step.
 
     Raises:
-        DivergedError: A loss is no finite number; the checkpoint is from before.
+        DivergedError: A loss or a weight is no finite number; the checkpoint is from before.
         ModelError: The checkpoint is of another training.
     """
     optimizer = learner.optimizer()
@@ -96,6 +96,9 @@ def run_epochs(
                 if not math.isfinite(loss):
                     raise _diverged(f"in step {step}: loss {loss}", checkpoint)
                 watch(step, per_epoch * schedule.epochs, loss)
+            if num_broken := _num_broken(learner.learned):
+                done = (epoch + 1) * per_epoch
+                raise _diverged(f"by step {done}: {num_broken} weights are no finite numbers", checkpoint)
             with whole_file(checkpoint) as part:
                 state = {"learned": learner.learned.state_dict(), "optimizer": optimizer.state_dict()}
                 torch.save({"training_sha256": training_sha256, "epochs": epoch + 1, **state}, part)
@@ -108,6 +111,11 @@ def _take_step(learner: Learner, optimizer: torch.optim.Optimizer, pairs: Sequen
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return loss.item()
+
+
+def _num_broken(learned: nn.Module) -> int:
+    """Weights that are no finite numbers."""
+    return sum(int((~value.isfinite()).sum()) for value in learned.state_dict().values())
 
 
 def _diverged(how: str, checkpoint: Path) -> DivergedError:

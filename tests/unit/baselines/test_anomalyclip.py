@@ -133,3 +133,20 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     torch.save({name: value for name, value in torch.load(checkpoint).items() if name != "training_sha256"}, checkpoint)
     with pytest.raises(ModelError, match="is no checkpoint of this training; give another folder"):
         run_epochs(other, TILES, schedule, checkpoint, SHA256)
+
+
+def test_weights_that_are_no_numbers_are_never_written(tmp_path: Path) -> None:
+    """In the last step of an epoch no loss tells of them."""
+    method, checkpoint = learner(tmp_path), tmp_path / "checkpoint.pt"
+
+    def break_in_step_2(done: int, total: int, loss: float) -> None:
+        if done == 2:
+            next(method.learned.parameters()).data.view(-1)[:3] = float("inf")
+
+    with pytest.raises(
+        DivergedError, match=rf"by step 2: 3 weights are no .*; lower .*; then .* delete .* {checkpoint}"
+    ):
+        run_epochs(method, TILES, Schedule(epochs=2, batch_size=6, seed=0), checkpoint, SHA256, break_in_step_2)
+    kept = torch.load(checkpoint)
+    assert kept["epochs"] == 1
+    assert all(value.isfinite().all() for value in kept["learned"].values())
