@@ -18,6 +18,7 @@ from scrapray.errors import in_one_line
 from scrapray.evaluation.comparison import TABLES, Comparison
 from scrapray.evaluation.config import EvaluateConfig
 from scrapray.evaluation.tables import write_comparison
+from scrapray.folders import local_folder
 from scrapray.storage import Storage
 
 TITLES = {"methods": "Methods", "scales": "Windows of the multi-scale mechanism"}
@@ -37,7 +38,7 @@ def main(dataset: str, folder: Path, config: Path | None, table: str, **training
 if __name__ == "__main__":
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("dataset")
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=local_folder)
     parser.add_argument("config", type=Path, nargs="?")
     parser.add_argument("--table", choices=("paper", *TABLES), default="paper")
     parser.add_argument("--profile", action="append", default=[], dest="profiles")

@@ -16,6 +16,7 @@ from scrapray.cli_lake import Lake, LakeSettings, lake_group
 from scrapray.cli_models import models
 from scrapray.cli_review import review
 from scrapray.errors import EXIT_USAGE, in_one_line
+from scrapray.folders import local_folder
 
 
 class _Commands(TyperGroup):
@@ -74,7 +75,9 @@ Night = Annotated[
 
 @app.command()
 def draw(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; made when it is not there.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", parser=local_folder, help="Folder to write; made when it is not there.")
+    ],
     loads: Annotated[int, typer.Option(min=1, help="Truck loads to draw.")] = 4,
     frames: Annotated[int, typer.Option(min=1, help="Frames of each load.")] = 6,
     width: Annotated[int, typer.Option(min=320, help="Frame width in px; the height is 9/16 of it.")] = 3840,
@@ -304,7 +307,9 @@ def evaluate(
 def train_baseline(
     method: Annotated[Literal["anomalyclip", "maskrcnn", "yolo-sam"], typer.Argument(metavar="BASELINE")],
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="What [bold]scrapray prepare[/] wrote.")],
-    out: Annotated[Path, typer.Option(help="Folder for weights and card.")],
+    out: Annotated[
+        Path, typer.Option(metavar="PATH", parser=local_folder, help="Folder of this machine for weights and card.")
+    ],
     config: Annotated[
         Path | None, typer.Option("--config", help="Settings (TOML); every key is in docs/evaluation.md.")
     ] = None,

@@ -62,6 +62,7 @@ def run_epochs(
     tiles: Tiles,
     schedule: Schedule,
     checkpoint: Path,
+    training_sha256: str,
     watch: Watch = lambda done, total, loss: None,
 ) -> None:
     """Take all steps, from the last epoch that a checkpoint holds; the learner is left in evaluation mode.
@@ -71,10 +72,11 @@ def run_epochs(
         tiles: What it is shown.
         schedule: How long.
         checkpoint: File written after each epoch; a training that was cut goes on from there.
+        training_sha256: Stands for all that decides what is learned; a checkpoint with another one is not gone on with.
         watch: Called after each step.
 
     Raises:
-        DivergedError: A loss is no finite number.
+        DivergedError: A loss or a weight is no finite number; the checkpoint is from before.
         ModelError: The checkpoint is of another training.
     """
     optimizer = learner.optimizer()
@@ -82,7 +84,7 @@ def run_epochs(
     per_epoch = math.ceil(len(tiles) / schedule.batch_size)
     learner.learned.train()
     with torch.random.fork_rng(devices=[]):
-        for epoch in range(_resume(checkpoint, learner.learned, optimizer), schedule.epochs):
+        for epoch in range(_resume(checkpoint, training_sha256, learner.learned, optimizer), schedule.epochs):
             torch.manual_seed(schedule.seed + epoch)
             order = np.random.default_rng((schedule.seed, epoch)).permutation(len(tiles)).tolist()
             for number in range(per_epoch):
@@ -92,11 +94,14 @@ def run_epochs(
                     group["lr"] = rate * min(1.0, step / max(schedule.warmup_steps, 1))
                 loss = _take_step(learner, optimizer, [tiles[place] for place in places])
                 if not math.isfinite(loss):
-                    raise DivergedError(f"training diverged in step {step}: loss {loss}; lower the learning rate")
+                    raise _diverged(f"in step {step}: loss {loss}", checkpoint)
                 watch(step, per_epoch * schedule.epochs, loss)
+            if num_broken := _num_broken(learner.learned):
+                done = (epoch + 1) * per_epoch
+                raise _diverged(f"by step {done}: {num_broken} weights are no finite numbers", checkpoint)
             with whole_file(checkpoint) as part:
                 state = {"learned": learner.learned.state_dict(), "optimizer": optimizer.state_dict()}
-                torch.save({"epochs": epoch + 1, **state}, part)
+                torch.save({"training_sha256": training_sha256, "epochs": epoch + 1, **state}, part)
     learner.learned.eval()
 
 
@@ -108,14 +113,36 @@ def _take_step(learner: Learner, optimizer: torch.optim.Optimizer, pairs: Sequen
     return loss.item()
 
 
-def _resume(checkpoint: Path, learned: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+def _num_broken(learned: nn.Module) -> int:
+    """Weights that are no finite numbers."""
+    return sum(int((~value.isfinite()).sum()) for value in learned.state_dict().values())
+
+
+def _diverged(how: str, checkpoint: Path) -> DivergedError:
+    """What to do about it; with other settings a checkpoint of these is refused."""
+    anew = f"; then {begin_anew(checkpoint)}" if checkpoint.exists() else ""
+    return DivergedError(f"training diverged {how}; lower the learning rate{anew}")
+
+
+def begin_anew(checkpoint: Path) -> str:
+    """What to do where a checkpoint is of another training."""
+    return f"give another folder with --out, or delete the file {checkpoint} to begin anew"
+
+
+def _resume(checkpoint: Path, training_sha256: str, learned: nn.Module, optimizer: torch.optim.Optimizer) -> int:
     """Epochs that are done."""
     if not checkpoint.exists():
         return 0
     try:
-        saved = torch.load(checkpoint, weights_only=True)
-        learned.load_state_dict(saved["learned"])
-        optimizer.load_state_dict(saved["optimizer"])
-        return int(saved["epochs"])
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        is_of_this = saved["training_sha256"] == training_sha256
+        if is_of_this:
+            learned.load_state_dict(saved["learned"])
+            optimizer.load_state_dict(saved["optimizer"])
     except Exception as error:  # pickle, zip and torch faults all mean that it is not a checkpoint of this training
-        raise ModelError(f"{checkpoint} is no checkpoint of this training; remove it to begin anew") from error
+        raise ModelError(f"{checkpoint} is no checkpoint of this training; {begin_anew(checkpoint)}") from error
+    if not is_of_this:
+        raise ModelError(
+            f"{checkpoint} is of a training with other settings or another dataset; {begin_anew(checkpoint)}"
+        )
+    return int(saved["epochs"])

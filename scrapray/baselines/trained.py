@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from scrapray.config import sha256_of
 from scrapray.errors import ModelError, first_fault
 from scrapray.segmenter.whole_files import whole_file
 
@@ -23,45 +24,63 @@ CARD, WEIGHTS = "baseline.json", "weights.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BaselineCard:
-    """What a trained baseline says of itself.
+class Training:
+    """What a baseline is trained with.
 
     Attributes:
         method: Its name as commands take it.
         class_names: Contaminants that it tells apart; none if it tells any from steel only.
         settings: Sections of settings that it takes to open it, by name.
         trained_on: Dataset and its hash.
-        weights_sha256: Of the file of weights.
     """
 
     method: str
     class_names: tuple[str, ...]
     settings: dict[str, dict[str, Any]]
     trained_on: dict[str, str]
+
+    @property
+    def training_sha256(self) -> str:
+        """Stands for all that decides what is learned; where the dataset lies does not."""
+        return sha256_of([self.method, self.class_names, self.settings, self.trained_on["dataset_sha256"]])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineCard(Training):
+    """What a trained baseline says of itself.
+
+    Attributes:
+        weights_sha256: Of the file of weights.
+    """
+
     weights_sha256: str
 
 
-def save_baseline(
-    folder: Path,
-    state: Mapping[str, Tensor],
-    *,
-    method: str,
-    class_names: tuple[str, ...],
-    settings: Mapping[str, Mapping[str, Any]],
-    trained_on: Mapping[str, str],
-) -> BaselineCard:
+def save_baseline(folder: Path, state: Mapping[str, Tensor], training: Training) -> BaselineCard:
     """Write weights and card, the card last: a folder without one is unfinished."""
     data = save({name: value.detach().cpu().contiguous() for name, value in state.items()})
-    card = BaselineCard(
-        method=method,
-        class_names=class_names,
-        settings={name: dict(section) for name, section in settings.items()},
-        trained_on=dict(trained_on),
-        weights_sha256=hashlib.sha256(data).hexdigest(),
-    )
+    card = BaselineCard(**asdict(training), weights_sha256=hashlib.sha256(data).hexdigest())
     for name, content in ((WEIGHTS, data), (CARD, json.dumps(asdict(card), indent=2).encode())):
         with whole_file(folder / name) as part:
             part.write_bytes(content)
+    return card
+
+
+def finished_baseline(folder: Path, training: Training) -> BaselineCard | None:
+    """The card of a training that is done already; None if it is not.
+
+    Raises:
+        ModelError: The folder holds another baseline, or its card is none.
+    """
+    source = folder / CARD
+    if not (source.exists() and (folder / WEIGHTS).exists()):
+        return None
+    card = read_baseline(source.read_bytes(), source=str(source))
+    if card.training_sha256 != training.training_sha256:
+        raise ModelError(
+            f"{folder} holds {card.method}, trained with other settings or on another dataset; give another "
+            f"folder with --out, or delete the file {source} to train anew"
+        )
     return card
 
 
@@ -75,7 +94,7 @@ def read_baseline(text: bytes, *, source: str) -> BaselineCard:
         return TypeAdapter(BaselineCard).validate_json(text)
     except ValidationError as error:
         what = first_fault(error, "its text")
-        raise ModelError(f"{source} is no card of a baseline: {what}; train it again") from error
+        raise ModelError(f"{source} is no card of a baseline: {what}; delete it and train again") from error
 
 
 def weights_of(data: bytes, card: BaselineCard, *, source: str) -> dict[str, Tensor]:
@@ -89,4 +108,4 @@ def weights_of(data: bytes, card: BaselineCard, *, source: str) -> dict[str, Ten
     try:
         return load(data)
     except SafetensorError as error:
-        raise ModelError(f"{source} cannot be read: {error}; train it again") from error
+        raise ModelError(f"{source} cannot be read: {error}; delete it and train again") from error

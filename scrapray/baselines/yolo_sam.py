@@ -12,9 +12,10 @@ Reference: YOLOv8 and YOLO11 (Jocher et al. 2023, 2024); masks of boxes by SAM i
 paper, which names neither the size of SAM nor what YOLO was trained with.
 """
 
+import json
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +26,12 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from torch import nn
 
-from scrapray.baselines.epochs import Tiles, Watch
+from scrapray.baselines.epochs import Tiles, Watch, begin_anew
 from scrapray.baselines.rasterise import Instances
 from scrapray.errors import ConfigurationError, ModelError
 from scrapray.imagery.png import encode_png
 from scrapray.segmenter.box_masks import BoxMasker
+from scrapray.segmenter.whole_files import whole_file
 from scrapray.settings import STRICT, require
 
 COCO, RANDOM = "coco", "random"
@@ -137,8 +139,9 @@ def train_yolo(
     config: YoloSamConfig,
     training: Tiles,
     validation: Tiles,
-    class_names: Sequence[str],
+    num_classes: int,
     work_dir: Path,
+    training_sha256: str,
     device: str,
     watch: Watch = lambda done, total, loss: None,
 ) -> nn.Module:
@@ -148,25 +151,27 @@ def train_yolo(
         config: What to train.
         training: Tiles that it is shown.
         validation: Tiles that choose the epoch; without any, those of training do.
-        class_names: Contaminants in the order of their class ids.
+        num_classes: Contaminants.
         work_dir: Takes the tiles as files, and a checkpoint after each epoch, from which a training that was cut goes
             on.
+        training_sha256: Stands for all that decides what is learned; a checkpoint with another one is not gone on with.
         device: Where to compute.
         watch: Called after each epoch, in steps.
 
     Raises:
         ConfigurationError: The extra is not installed.
-        ModelError: Weights to begin from cannot be had.
+        ModelError: Weights to begin from cannot be had, or the checkpoint is of another training.
     """
     library = _ultralytics()
-    data = _write_data(work_dir / "tiles", training, validation if len(validation) else training, class_names)
     last, best = (work_dir / "run" / "weights" / name for name in ("last.pt", "best.pt"))
+    is_begun = _is_begun(last, work_dir / "training_sha256", training_sha256)
+    data = _write_data(work_dir / "tiles", training, validation if len(validation) else training, num_classes)
     with _quiet():
-        yolo = library.YOLO(str(last)) if last.exists() else _begin(config, library)
-        if not last.exists() or yolo.ckpt["epoch"] >= 0:  # that of a finished training is -1
+        yolo = library.YOLO(str(last)) if is_begun else _begin(config, library)
+        if not is_begun or yolo.ckpt["epoch"] >= 0:  # that of a finished training is -1
             yolo.add_callback("on_train_epoch_end", lambda trainer: _tell(trainer, watch))
             yolo.train(
-                resume=last.exists(),
+                resume=is_begun,
                 data=str(data),
                 epochs=config.epochs,
                 batch=config.batch_size,
@@ -183,6 +188,17 @@ def train_yolo(
             )
         trained: nn.Module = library.YOLO(str(best)).model.float()
     return trained
+
+
+def _is_begun(last: Path, belongs_to: Path, training_sha256: str) -> bool:
+    """Whether a checkpoint of this training is there; where none is, a file is to say whose the next one will be."""
+    if not last.exists():
+        with whole_file(belongs_to) as part:
+            part.write_text(training_sha256)
+        return False
+    if not belongs_to.exists() or belongs_to.read_text() != training_sha256:
+        raise ModelError(f"{last} is of a training with other settings or another dataset; {begin_anew(last)}")
+    return True
 
 
 def _begin(config: YoloSamConfig, library: Any) -> Any:
@@ -203,8 +219,11 @@ def _tell(trainer: Any, watch: Watch) -> None:
     watch((trainer.epoch + 1) * per_epoch, trainer.epochs * per_epoch, sum(map(float, trainer.tloss.values())))
 
 
-def _write_data(folder: Path, training: Tiles, validation: Tiles, class_names: Sequence[str]) -> Path:
-    """Tiles as ultralytics reads them: pictures, and polygons of connected pieces in text files beside them."""
+def _write_data(folder: Path, training: Tiles, validation: Tiles, num_classes: int) -> Path:
+    """Tiles as ultralytics reads them: pictures, and polygons of connected pieces in text files beside them.
+
+    Classes have numbers only: it reads meaning into some names, and none is asked for.
+    """
     from ultralytics.data.converter import convert_segment_masks_to_yolo_seg
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -216,11 +235,11 @@ def _write_data(folder: Path, training: Tiles, validation: Tiles, class_names: S
                 (folder / kind / split / f"{place:07d}.png").write_bytes(encode_png(pixels))
         with _quiet():
             convert_segment_masks_to_yolo_seg(
-                str(folder / "masks" / split), str(folder / "labels" / split), len(class_names)
+                str(folder / "masks" / split), str(folder / "labels" / split), num_classes
             )
-    names = "".join(f"  {number}: {name}\n" for number, name in enumerate(class_names))
     data = folder / "data.yaml"
-    data.write_text(f"path: {folder.absolute()}\ntrain: images/train\nval: images/val\nnames:\n{names}")
+    about = {"path": str(folder.absolute()), "train": "images/train", "val": "images/val", "nc": num_classes}
+    data.write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")  # JSON is YAML
     return data
 
 

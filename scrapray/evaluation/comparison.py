@@ -19,7 +19,6 @@ import numpy as np
 import pyarrow as pa
 
 from scrapray import schema
-from scrapray.baselines.trained import CARD
 from scrapray.baselines.yolo_sam import YoloVersion
 from scrapray.config import sha256_of
 from scrapray.datasets.read import Dataset, open_dataset
@@ -192,8 +191,7 @@ class Comparison:
                 return entry.method
             case _:
                 folder = self.folder / "baselines" / place
-                if not (folder / CARD).exists():
-                    train_baseline(entry.method, self.dataset_uri, folder, config=config)
+                train_baseline(entry.method, self.dataset_uri, folder, config=config)
                 return str(folder)
 
     def settings_of(self, entry: Entry, seed: int) -> EvaluateConfig:
@@ -237,7 +235,8 @@ def _sections(config: EvaluateConfig, method: Baseline) -> dict[str, Any]:
 
 
 def _hash(settings: Mapping[str, Any], dataset: Dataset) -> str:
-    return sha256_of([settings, dataset.card.dataset_sha256])[:_HASH_CHARACTERS]
+    card = dataset.card  # its hash does not stand for the names of classes
+    return sha256_of([settings, card.dataset_sha256, card.class_names])[:_HASH_CHARACTERS]
 
 
 def comparison_rows(table: str, measured: Sequence[Measured]) -> list[Row]:

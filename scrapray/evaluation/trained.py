@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from scrapray.baselines.anomalyclip import AnomalyClip
 from scrapray.baselines.epochs import Watch, run_epochs
 from scrapray.baselines.maskrcnn import MaskRcnn
-from scrapray.baselines.trained import CARD, WEIGHTS, BaselineCard, read_baseline, save_baseline, weights_of
+from scrapray.baselines.trained import (
+    CARD,
+    WEIGHTS,
+    BaselineCard,
+    Training,
+    finished_baseline,
+    read_baseline,
+    save_baseline,
+    weights_of,
+)
 from scrapray.baselines.yolo_sam import YoloSam, train_yolo
 from scrapray.config import settings_of
 from scrapray.datasets.read import Dataset, open_dataset
@@ -49,6 +58,8 @@ def train_baseline(
 ) -> BaselineCard:
     """Train a baseline in this process, on a GPU if ``[workers] gpus_per_actor`` says that there is one.
 
+    A folder in which this training is finished is taken as it is.
+
     Args:
         method: Which.
         dataset_uri: A finished dataset; its test split is not seen.
@@ -60,7 +71,8 @@ def train_baseline(
     Raises:
         ConfigurationError: No training tile of the dataset shows a contaminant, or an extra is not installed.
         SchemaError: There is no finished dataset.
-        ModelError: Weights to begin from cannot be had, or training diverged.
+        ModelError: Weights to begin from cannot be had, training diverged, or the folder holds a training with other
+            settings or on another dataset.
     """
     dataset = open_dataset(dataset_uri, Storage(config.storage))
     if not dataset.split("train").class_px_NC[:, 1:].any():
@@ -69,32 +81,37 @@ def train_baseline(
             "frames of its training loads and prepare it again"
         )
     whole = asdict(config)
-    card = save_baseline(
-        folder,
-        _train(method, dataset, folder / _WORK, config, watch),
+    training = Training(
         method=method,
         class_names=() if method == "anomalyclip" else dataset.card.class_names,
         settings={name: whole[name] for name in SECTIONS[method]},
         trained_on={"dataset": dataset.uri, "dataset_sha256": dataset.card.dataset_sha256},
     )
-    shutil.rmtree(folder / _WORK)
+    card = finished_baseline(folder, training)
+    if card is None:
+        learned = _train(method, dataset, folder / _WORK, training.training_sha256, config, watch)
+        card = save_baseline(folder, learned, training)
+    shutil.rmtree(folder / _WORK, ignore_errors=True)
     return card
 
 
-def _train(method: Method, dataset: Dataset, work_dir: Path, config: EvaluateConfig, watch: Watch) -> Mapping[str, Any]:
+def _train(
+    method: Method, dataset: Dataset, work_dir: Path, training_sha256: str, config: EvaluateConfig, watch: Watch
+) -> Mapping[str, Any]:
     """All that was learned, by name."""
     device = "cuda" if config.workers.gpus_per_actor else "cpu"
-    tiles, class_names = dataset.split("train"), dataset.card.class_names
+    tiles, num_classes = dataset.split("train"), len(dataset.card.class_names)
     learner: AnomalyClip | MaskRcnn
     match method:
         case "anomalyclip":
             learner = AnomalyClip(*build_clip(*config.start.places()), config.anomalyclip, device)
         case "maskrcnn":
-            learner = MaskRcnn(config.maskrcnn, len(class_names), device)
+            learner = MaskRcnn(config.maskrcnn, num_classes, device)
         case "yolo-sam":
-            validation = dataset.split("validation")
-            return train_yolo(config.yolo_sam, tiles, validation, class_names, work_dir, device, watch).state_dict()
-    run_epochs(learner, tiles, learner.schedule, work_dir / "checkpoint.pt", watch)
+            splits = tiles, dataset.split("validation")
+            yolo = train_yolo(config.yolo_sam, *splits, num_classes, work_dir, training_sha256, device, watch)
+            return yolo.state_dict()
+    run_epochs(learner, tiles, learner.schedule, work_dir / "checkpoint.pt", training_sha256, watch)
     return learner.learned.state_dict()
 
 
@@ -113,7 +130,9 @@ def trained_subject(folder_uri: str, storage: Storage, detector: DetectorConfig)
     source = join(folder_uri, CARD)
     card = read_baseline(storage.read_bytes(source), source=source)
     if card.method not in TRAINED:
-        raise ModelError(f"{source}: method is {card.method!r}, must be one of {', '.join(TRAINED)}; train it again")
+        raise ModelError(
+            f"{source}: method is {card.method!r}, must be one of {', '.join(TRAINED)}; delete it and train again"
+        )
     name = f"{card.method} {folder_uri.rstrip('/').rpartition('/')[2]}"
     opened = partial(_open, folder_uri, storage, card, detector)
     tags = {"model_uri": folder_uri, "weights_sha256": card.weights_sha256}

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +44,7 @@ class Run:
     def log_metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Log figures of one step; their names may hold letters, digits, blanks and ``_ - . / :``."""
         now_ms = _now_ms()
-        figures = [[name, float(value), now_ms, step] for name, value in values.items()]
+        figures = [[as_logged(name), float(value), now_ms, step] for name, value in values.items()]
         self._send({"call": "metrics", "figures": figures})
 
     def set_tags(self, values: Mapping[str, str]) -> None:
@@ -184,6 +185,14 @@ class Run:
             case "end":
                 client.set_terminated(self.run_id, call["status"], call["time_ms"])
         return None
+
+
+def as_logged(name: str) -> str:
+    """The name of a figure as the server takes it: no part between slashes is empty, ``.`` or ``..``.
+
+    A part that is empty, or begins with a dot or a colon, gets a colon in front; so no two names become one.
+    """
+    return re.sub(r"(?<![^/])(?=[:./]|$)", ":", name)
 
 
 def _groups(calls: Sequence[Call]) -> Iterator[list[Call]]:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 
 from scrapray import cli, schema
 from scrapray.audit.model import find_model
-from scrapray.config import read_config
+from scrapray.config import read_config, read_settings
 from scrapray.datasets.config import DatasetConfig, SplitConfig, TilesConfig
 from scrapray.datasets.prepare import prepare_dataset
 from scrapray.datasets.read import Dataset, open_dataset
@@ -263,6 +264,34 @@ def test_a_baseline_is_trained_and_measured(
     aurocs = {row["class_name"]: row["value"] for row in rows if row["figure"] == "auroc"}
     assert list(aurocs) == classes
     assert all(0 <= value <= 1 for value in aurocs.values())
+
+
+def test_a_finished_folder_is_kept_and_no_other_training_is_taken_for_it(dataset: Dataset, tmp_path: Path) -> None:
+    settings = tmp_path / "evaluate.toml"
+    settings.write_text(SMALL)
+    config, folder = read_settings(settings, EvaluateConfig), tmp_path / "trained"
+    other = replace(config, anomalyclip=replace(config.anomalyclip, seed=1))
+
+    def stop(done: int, total: int, loss: float) -> None:
+        if done == total:
+            raise KeyboardInterrupt
+
+    twice = replace(config, anomalyclip=replace(config.anomalyclip, epochs=2))
+    train = partial(train_baseline, "anomalyclip", dataset.uri, folder)
+    with pytest.raises(KeyboardInterrupt):
+        train(config=twice, watch=stop)
+    with pytest.raises(ModelError, match=r"checkpoint\.pt is of a training with other settings or another dataset"):
+        train(config=config)
+    (folder / "work" / "checkpoint.pt").unlink()
+    steps: list[int] = []
+    card = train(config=config, watch=lambda done, total, loss: steps.append(done))
+    told = len(steps)
+    assert (
+        train(config=config, watch=lambda done, total, loss: steps.append(done)).weights_sha256 == card.weights_sha256
+    )
+    assert len(steps) == told, "what is done is not done again"
+    with pytest.raises(ModelError, match=r"trained holds anomalyclip, trained with other settings or on another"):
+        train(config=other)
 
 
 def test_a_baseline_that_must_be_trained_says_how(dataset: Dataset) -> None:

@@ -99,6 +99,15 @@ def test_a_run_goes_on_after_its_driver_was_killed(registry, tmp_path):
     assert [each.step for each in client.get_metric_history(run.run_id, "loss")] == [1, 2]
 
 
+def test_figures_of_classes_with_slashes_and_dots_are_all_kept(registry, tmp_path, caplog):
+    with registry.start_run("slashes") as run:
+        run.log_metrics(0, {f"{name}/auroc": 0.5 for name in ("motor/", "a//b", "a/../b", "a/.", "a/b")})
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    expected = {"motor/:/auroc", "a/:/b/auroc", "a/:../b/auroc", "a/:./auroc", "a/b/auroc"}
+    assert set(client.get_run(run.run_id).data.metrics) == expected
+    assert caplog.messages == []
+
+
 def test_what_the_registry_refuses_is_kept_and_said_and_stops_nothing(registry, tmp_path, caplog):
     with registry.start_run("odd") as run:
         run.log_metrics(1, {"a name with a comma, which MLflow refuses": 1.0, "loss": 0.5})

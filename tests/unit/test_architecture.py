@@ -15,7 +15,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 
 FLOORS = (
-    {"words": "scrapray errors settings recipients config keys labels schema"},
+    {"words": "scrapray errors folders settings recipients config keys labels schema"},
     {"imagery": "imagery", "statistics": "statistics"},
     {"segmenter": "segmenter"},
     {"baselines": "baselines"},

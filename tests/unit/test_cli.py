@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import re
+import runpy
 import shlex
 import signal
 import socket
@@ -85,6 +86,30 @@ def test_every_command_teaches_with_an_example_that_it_accepts(command: str) -> 
     (example,) = re.findall(r"Example: \[bold\]scrapray (.+?)\[/\]", COMMANDS[command].help or "")
     assert example.startswith(command)
     COMMANDS[command].make_context(command, shlex.split(example.removeprefix(command)))
+
+
+@pytest.mark.parametrize("out", ["s3://bucket/x", "file:///tmp/x"])
+@pytest.mark.parametrize(
+    "command",
+    [["draw"], ["train-baseline", "maskrcnn", "scrap-1", "--out"], ["jobs/evaluate.py", "scrap-1"]],
+    ids=lambda command: command[0],
+)
+def test_a_uri_is_no_folder_of_this_machine(
+    command: list[str], out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = Path(__file__).parents[2] / command[0]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(script), *command[1:], out])
+    with pytest.raises(SystemExit) as stopped:
+        if script.exists():
+            runpy.run_path(str(script), run_name="__main__")
+        else:
+            cli.app([*command, out])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == (
+        f"scrapray: {out} is no folder of this machine, which is needed here; give one without ://\n"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_help_names_every_exit_code() -> None:

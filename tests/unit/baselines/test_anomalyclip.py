@@ -38,6 +38,7 @@ def pair(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 TILES = [pair(seed) for seed in range(6)]
+SHA256 = "12"
 
 
 def test_losses_are_those_of_its_code_in_plain_loops() -> None:
@@ -88,7 +89,9 @@ def test_training_moves_prompts_and_nothing_else_and_learns(tmp_path: Path) -> N
     before = {name: value.clone() for name, value in method.learned.state_dict().items()}
     losses: list[float] = []
     schedule = Schedule(epochs=8, batch_size=3, seed=0)
-    run_epochs(method, TILES, schedule, tmp_path / "checkpoint.pt", lambda done, total, loss: losses.append(loss))
+    run_epochs(
+        method, TILES, schedule, tmp_path / "checkpoint.pt", SHA256, lambda done, total, loss: losses.append(loss)
+    )
     assert len(losses) == 16
     assert np.mean(losses[-2:]) < 0.9 * np.mean(losses[:2])
     assert all(torch.equal(value, tower[name]) for name, value in method._visual.state_dict().items())
@@ -98,10 +101,10 @@ def test_training_moves_prompts_and_nothing_else_and_learns(tmp_path: Path) -> N
 def test_a_training_that_was_cut_ends_as_one_that_was_not(tmp_path: Path) -> None:
     whole, cut = learner(tmp_path), learner(tmp_path)
     schedule = Schedule(epochs=3, batch_size=4, seed=5, warmup_steps=4)
-    run_epochs(whole, TILES, schedule, tmp_path / "whole.pt")
-    run_epochs(cut, TILES, replace(schedule, epochs=1), tmp_path / "cut.pt")
+    run_epochs(whole, TILES, schedule, tmp_path / "whole.pt", SHA256)
+    run_epochs(cut, TILES, replace(schedule, epochs=1), tmp_path / "cut.pt", SHA256)
     again, steps = learner(tmp_path, seed=9), []
-    run_epochs(again, TILES, schedule, tmp_path / "cut.pt", lambda done, total, loss: steps.append(done))
+    run_epochs(again, TILES, schedule, tmp_path / "cut.pt", SHA256, lambda done, total, loss: steps.append(done))
     assert steps == [3, 4, 5, 6]
     for name, value in whole.learned.state_dict().items():
         assert torch.equal(again.learned.state_dict()[name], value), name
@@ -109,10 +112,41 @@ def test_a_training_that_was_cut_ends_as_one_that_was_not(tmp_path: Path) -> Non
 
 def test_what_cannot_go_on_says_so(tmp_path: Path) -> None:
     method = learner(tmp_path, learning_rate=1e30)
-    with pytest.raises(DivergedError, match=r"training diverged in step .*; lower the learning rate"):
-        run_epochs(method, TILES, Schedule(epochs=9, batch_size=6, seed=0), tmp_path / "checkpoint.pt")
+    with pytest.raises(DivergedError, match=r"training diverged in step 2: loss .*; lower the learning rate$"):
+        run_epochs(method, TILES, Schedule(epochs=9, batch_size=3, seed=0), tmp_path / "checkpoint.pt", SHA256)
+    assert not (tmp_path / "checkpoint.pt").exists()
     (tmp_path / "torn.pt").write_bytes(b"torn")
-    with pytest.raises(ModelError, match=r"torn\.pt is no checkpoint of this training; remove it"):
-        run_epochs(learner(tmp_path), TILES, Schedule(epochs=1, batch_size=6, seed=0), tmp_path / "torn.pt")
+    with pytest.raises(ModelError, match=r"torn\.pt is no checkpoint of this training; give another folder with --out"):
+        run_epochs(learner(tmp_path), TILES, Schedule(epochs=1, batch_size=6, seed=0), tmp_path / "torn.pt", SHA256)
     with pytest.raises(ConfigurationError, match=r"stages are \(9,\) .* the towers have 4 and"):
         learner(tmp_path, stages=(9,))
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
+    checkpoint, schedule = tmp_path / "checkpoint.pt", Schedule(epochs=2, batch_size=6, seed=0)
+    run_epochs(learner(tmp_path), TILES, replace(schedule, epochs=1), checkpoint, SHA256)
+    other = learner(tmp_path, seed=9)
+    before = {name: value.clone() for name, value in other.learned.state_dict().items()}
+    with pytest.raises(ModelError, match=rf"other settings or another dataset; .* or delete the file {checkpoint} to"):
+        run_epochs(other, TILES, schedule, checkpoint, "13")
+    assert all(torch.equal(value, before[name]) for name, value in other.learned.state_dict().items())
+    torch.save({name: value for name, value in torch.load(checkpoint).items() if name != "training_sha256"}, checkpoint)
+    with pytest.raises(ModelError, match="is no checkpoint of this training; give another folder"):
+        run_epochs(other, TILES, schedule, checkpoint, SHA256)
+
+
+def test_weights_that_are_no_numbers_are_never_written(tmp_path: Path) -> None:
+    """In the last step of an epoch no loss tells of them."""
+    method, checkpoint = learner(tmp_path), tmp_path / "checkpoint.pt"
+
+    def break_in_step_2(done: int, total: int, loss: float) -> None:
+        if done == 2:
+            next(method.learned.parameters()).data.view(-1)[:3] = float("inf")
+
+    with pytest.raises(
+        DivergedError, match=rf"by step 2: 3 weights are no .*; lower .*; then .* delete .* {checkpoint}"
+    ):
+        run_epochs(method, TILES, Schedule(epochs=2, batch_size=6, seed=0), checkpoint, SHA256, break_in_step_2)
+    kept = torch.load(checkpoint)
+    assert kept["epochs"] == 1
+    assert all(value.isfinite().all() for value in kept["learned"].values())

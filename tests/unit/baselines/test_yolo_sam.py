@@ -36,7 +36,14 @@ def test_it_is_trained_on_tiles_and_finds_what_sam_outlines(tmp_path: Path, mask
     config = replace(SETTINGS, masker=masker)
     steps: list[tuple[int, int]] = []
     trained = train_yolo(
-        config, Tiles(), Tiles(), NAMES, tmp_path, "cpu", lambda done, total, loss: steps.append((done, total))
+        config,
+        Tiles(),
+        Tiles(),
+        len(NAMES),
+        tmp_path,
+        "12",
+        "cpu",
+        lambda done, total, loss: steps.append((done, total)),
     )
     assert steps == [(2, 4), (4, 4)]
     labels = {path.name: path.read_text() for path in (tmp_path / "tiles" / "labels" / "train").iterdir()}
@@ -51,7 +58,7 @@ def test_it_is_trained_on_tiles_and_finds_what_sam_outlines(tmp_path: Path, mask
         assert 1 <= len(found.scores_I) <= 5
         assert found.masks_IHW.shape == (len(found.scores_I), 64, 64) and found.masks_IHW.dtype == np.bool_
         assert set(found.labels_I.tolist()) <= {1, 2, 3}
-    again = train_yolo(config, Tiles(), Tiles(), NAMES, tmp_path, "cpu")
+    again = train_yolo(config, Tiles(), Tiles(), len(NAMES), tmp_path, "12", "cpu")
     assert all((again.state_dict()[name] == value).all() for name, value in trained.state_dict().items())
 
 
@@ -59,7 +66,7 @@ def test_weights_that_cannot_be_had_are_named(tmp_path: Path) -> None:
     (tmp_path / "torn.pt").write_bytes(b"torn")
     config = replace(SETTINGS, weights=str(tmp_path / "torn.pt"))
     with pytest.raises(ModelError, match=r"weights .*torn\.pt of yolo11n-seg cannot be had: .*; give a \.pt file"):
-        train_yolo(config, Tiles(), Tiles(), NAMES, tmp_path, "cpu")
+        train_yolo(config, Tiles(), Tiles(), len(NAMES), tmp_path, "12", "cpu")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -73,6 +80,6 @@ def test_a_training_that_was_cut_goes_on_with_the_epoch_it_was_at(tmp_path: Path
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_yolo(config, Tiles(), Tiles(), NAMES, tmp_path, "cpu", cut)
-    train_yolo(config, Tiles(), Tiles(), NAMES, tmp_path, "cpu", lambda done, total, loss: seen.append(done))
+        train_yolo(config, Tiles(), Tiles(), len(NAMES), tmp_path, "12", "cpu", cut)
+    train_yolo(config, Tiles(), Tiles(), len(NAMES), tmp_path, "12", "cpu", lambda done, total, loss: seen.append(done))
     assert seen == [2, 4, 4, 6]

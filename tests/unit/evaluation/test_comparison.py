@@ -9,7 +9,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from scrapray import schema
-from scrapray.evaluation.comparison import FIGURES, METHODS, SCALES, Comparison, Entry, Measured, Run, comparison_rows
+from scrapray.evaluation.comparison import (
+    FIGURES,
+    METHODS,
+    SCALES,
+    Comparison,
+    Entry,
+    Measured,
+    Run,
+    _hash,
+    comparison_rows,
+)
 from scrapray.evaluation.config import EvaluateConfig
 from scrapray.evaluation.tables import as_page, write_comparison
 from scrapray.training.profiles import PROFILES
@@ -109,6 +119,11 @@ def test_each_entry_is_a_baseline_or_a_training_that_there_is() -> None:
         assert not (entry.method and entry.profiles)
         assert set(entry.profiles) <= set(PROFILES)
     assert len({entry.label for entry in METHODS}) == len(METHODS)
+
+
+def test_a_dataset_with_other_names_of_classes_is_another() -> None:
+    cards = [SimpleNamespace(dataset_sha256="12", class_names=names) for names in (("motor",), ("cable",))]
+    assert len({_hash({}, SimpleNamespace(card=card)) for card in cards}) == 2
 
 
 def test_the_floor_of_an_entry_is_that_of_the_measuring_and_not_of_the_training(tmp_path: Path) -> None:
