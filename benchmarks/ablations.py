@@ -1,6 +1,6 @@
 """What finetuning and the multi-scale mechanism bring, on drawn scrap: the ablations of the paper, on the small CLIP.
 
-    python benchmarks/ablations.py [--folder runs/ablations] [--seeds 0 1 2] [--pictures 4800] [--loads 72] [--epochs 3]
+    python benchmarks/ablations.py [--folder runs/ablations] [--seeds 0 1 2] [--pictures 4800] [--loads 72] [--epochs 1]
 
 Draws pictures to train on, half of which show a contaminant, and whole 4K frames with as few as real ones to judge by;
 prepares them, trains each variant with each seed and makes the table. Some forty minutes a run on one core; stopped, it
@@ -21,10 +21,11 @@ from scrapray.datasets.config import DatasetConfig, FixedDates, SplitConfig, Til
 from scrapray.datasets.prepare import prepare_dataset
 from scrapray.datasets.read import open_dataset
 from scrapray.evaluation.comparison import METHODS, SCALES, Comparison
-from scrapray.evaluation.config import EvaluateConfig
+from scrapray.evaluation.config import BundleConfig, EvaluateConfig
 from scrapray.evaluation.tables import write_comparison
 from scrapray.imagery.scenes import CAMERA_ID, draw_archive, draw_tiles
 from scrapray.screen import progress
+from scrapray.segmenter.measure import cpu_is_made_for_bf16
 from scrapray.storage import Storage
 
 ENTRIES = [*(entry for entry in METHODS if entry.profiles == ("frozen",)), *SCALES]
@@ -42,6 +43,7 @@ input_px = {TILE_PX}
 [training]
 loss_px = {TILE_PX // 4}
 epochs = EPOCHS
+autocast = AUTOCAST
 
 [optim]
 lr_vision = 6e-4
@@ -60,7 +62,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--pictures", type=int, default=4_800)
     parser.add_argument("--loads", type=int, default=72)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=1)
     given = parser.parse_args()
     archive = given.folder / f"archive-{given.pictures}-{given.loads}"
     dataset = given.folder / f"drawn-{given.pictures}-{given.loads}"
@@ -69,11 +71,12 @@ def main() -> None:
         (archive / "done").touch()
     print(prepare_dataset("masks", str(archive), str(dataset), config=DATASET, command="benchmarks/ablations.py"))
     finetune = given.folder / "finetune.toml"
-    finetune.write_text(FINETUNE.replace("EPOCHS", str(given.epochs)))
+    is_bf16 = cpu_is_made_for_bf16()
+    finetune.write_text(FINETUNE.replace("EPOCHS", str(given.epochs)).replace("AUTOCAST", str(is_bf16).lower()))
     comparison = Comparison(
         dataset_uri=str(dataset),
         folder=given.folder,
-        config=EvaluateConfig(),
+        config=EvaluateConfig(bundle=BundleConfig(autocast=is_bf16)),
         profiles=(),
         finetune=finetune,
         seeds=given.seeds,

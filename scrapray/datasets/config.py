@@ -19,7 +19,7 @@ from scrapray.settings import STRICT, require
 _KNOWN = {contaminant.name: contaminant for contaminant in SCRAP_CONTAMINANTS}
 _MOST_CLASSES = 255
 _SHARES_TOLERANCE = 1e-9
-_SCORED_EVERY_PX = 4
+_CELL_PX = 4
 _RESERVED = ("any", "steel")
 """Names that figures and masks use themselves."""
 _NAME = re.compile(r"[\w][\w .:/-]*")
@@ -95,8 +95,8 @@ class TilesConfig:
 
     def __post_init__(self) -> None:
         require(
-            self.tile_px >= 1 and self.tile_px % _SCORED_EVERY_PX == 0,
-            f"tile_px is {self.tile_px}, must be a multiple of {_SCORED_EVERY_PX}: every fourth pixel is scored",
+            self.tile_px >= 1 and self.tile_px % _CELL_PX == 0,
+            f"tile_px is {self.tile_px}, must be a multiple of {_CELL_PX}, the side of a cell of a map",
         )
         require(
             0 <= self.overlap_px < self.tile_px,

@@ -196,8 +196,8 @@ def train_demo_bundle(
             "phases": [phase.as_dict() for phase in demo.phases],
         },
         metrics={
-            "measured_on": f"{len(test)} drawn pictures of {demo.test_px} px with seeds never used in training, every "
-            f"{STRIDE_PX} px",
+            "measured_on": f"{len(test)} drawn pictures of {demo.test_px} px with seeds never used in training, all "
+            "pixels",
             "finetuned": measure(score_all(finetuned, test, sides_px), test),
             "frozen_clip": measure(score_all(frozen, test, sides_px), test),
         },

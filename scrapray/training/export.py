@@ -21,7 +21,7 @@ from scrapray.lake import write_table
 from scrapray.registry import MODEL_NAME, TEST_STATISTICS
 from scrapray.segmenter.bundle import BundleCard, save_bundle
 from scrapray.segmenter.checkpoint import load_weights
-from scrapray.segmenter.measure import ANY, STRIDE_PX, Figures, score_tiles
+from scrapray.segmenter.measure import ANY, Figures, score_tiles
 from scrapray.segmenter.model import Segmenter
 from scrapray.statistics.metrics import PixelMetrics
 from scrapray.statistics.promotion import LoadCounts, SplitStatistics
@@ -84,7 +84,7 @@ def export_bundle(export: Export, folder: Path) -> BundleCard:
         thresholds=thresholds_K,
         trained_on=export.trained_on,
         metrics={
-            "measured_on": f"{len(export.test)} tiles of {num_loads} loads of the test split, every {STRIDE_PX} px",
+            "measured_on": f"{len(export.test)} tiles of {num_loads} loads of the test split, all pixels",
             "test": _as_dict(figures.metrics()),
             "validation": _as_dict(export.validated),
         },
