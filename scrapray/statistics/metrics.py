@@ -40,7 +40,7 @@ class PixelMetrics:
             ``MAX_FALSE_ALARM_RATE``, divided by that; small regions weigh as much as large ones; chance is 0.15.
         aupro_repo200: The same as papers on CLIP segmenters compute it, for comparison with their tables only: at 200
             scores in equal steps, false alarm rates stretched so that the largest one below the limit counts as the
-            limit. It changes when all scores are squashed alike. None too where fewer than two of the 200 stay below.
+            limit. It changes when all scores are squashed alike. None too where these rates are all the same.
     """
 
     prevalence: float
@@ -276,9 +276,10 @@ def _aupro_repo200(
 ) -> float | None:
     """As the code of AnomalyCLIP and its relatives does; all arguments from the highest score downwards."""
     lowest, highest = cast(Any, scores_U[[-1, 0]])  # steps in float32 are not those in float64
-    if lowest == highest:
+    step = (highest - lowest) / 200
+    if step == 0:  # also of scores that differ by less than float32 can divide
         return None
-    thresholds = np.arange(lowest, highest, (highest - lowest) / 200)
+    thresholds = np.arange(lowest, highest, step)
     num_above = np.searchsorted(-scores_U, -thresholds)
     rate, overlap = np.append(0, false_alarm_rate_U)[num_above], np.append(0, overlap_U)[num_above]
     is_below = rate < MAX_FALSE_ALARM_RATE
