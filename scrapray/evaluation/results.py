@@ -9,6 +9,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.csv
@@ -127,6 +128,17 @@ def files_of(evaluation: Evaluation, rows: Sequence[Row], page: str) -> dict[str
     }
     stem = re.sub(r"[^\w.+-]+", "-", evaluation.subject)
     return {f"{stem}{ending}": data for ending, data in files.items() if data is not None}
+
+
+def check_writable(out_uri: str, storage: Storage) -> None:
+    """Write a file and delete it again: an evaluation takes long, and its files would be lost.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    probe = join(out_uri, f"_probe-{uuid4().hex}")
+    storage.write_bytes(probe, b"scrapray evaluate")
+    storage.delete(probe)
 
 
 def write_files(files: Mapping[str, bytes], out_uri: str, storage: Storage) -> list[str]:
