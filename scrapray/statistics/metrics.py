@@ -253,6 +253,11 @@ class ScoreHistogram:
         return self.num_found_at(threshold) / total if total else None
 
 
+def are_scores(values: npt.NDArray[np.floating]) -> bool:
+    """Whether all are numbers from 0 to 1, but for rounding."""
+    return bool(values.min(initial=0) >= -_ROUNDING and values.max(initial=0) <= 1 + _ROUNDING)
+
+
 def _neighbours(ndim: int) -> npt.NDArray[np.bool_]:
     """Pixels of one map that touch, corners included; maps that lie behind each other do not touch."""
     same_map = np.zeros((3,) * ndim, np.bool_)
@@ -302,9 +307,8 @@ def _bins(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.int32]:
     Raises:
         ValueError: A score is not a number or outside [0, 1].
     """
-    lowest, highest = (float(each) for each in (scores.min(initial=0), scores.max(initial=0)))
-    if not (lowest >= -_ROUNDING and highest <= 1 + _ROUNDING):
-        raise ValueError(f"scores run from {lowest:g} to {highest:g}, must be numbers from 0 to 1")
+    if not are_scores(scores):
+        raise ValueError(f"scores run from {scores.min():g} to {scores.max():g}, must be numbers from 0 to 1")
     # Adding zero turns -0.0, whose bits stand below all others, into 0.0.
     clipped = np.clip(np.asarray(scores, np.float32), np.float32(0), np.float32(1)) + np.float32(0)
     is_high = clipped > 0.5
