@@ -284,19 +284,21 @@ def evaluate(
     from scrapray.config import read_settings
     from scrapray.evaluation.config import EvaluateConfig
     from scrapray.evaluation.evaluate import evaluate_method
-    from scrapray.evaluation.results import as_markdown, files_of, rows_of, write_files
+    from scrapray.evaluation.results import as_markdown, check_writable, files_of, rows_of, write_files
     from scrapray.evaluation.tracking import EXPERIMENT, track
     from scrapray.registry import Registry
     from scrapray.screen import progress
     from scrapray.storage import Storage
 
     settings = read_settings(config, EvaluateConfig) if config else EvaluateConfig()
+    storage = Storage(settings.storage)
+    check_writable(out, storage)
     with progress("tiles") as report:
         evaluation = evaluate_method(method, dataset, split=split, config=settings, progress=report)
     rows = rows_of(evaluation)
     page = as_markdown(evaluation, rows)
     files = files_of(evaluation, rows, page)
-    written = write_files(files, out, Storage(settings.storage))
+    written = write_files(files, out, storage)
     typer.echo(page)
     typer.echo(f"written: {', '.join(written)}")
     run_id = track(evaluation, rows, files, settings=asdict(settings), registry=Registry())

@@ -248,7 +248,7 @@ EVALUATION = pa.schema(
     ]
 )
 """One row per class and figure of an evaluation: its value, with a 95 % interval over loads where it has one, what
-chance reaches, and why there is no value where there is none."""
+chance reaches, and why there is no value where there is none, or no interval with one load."""
 
 COMPARISON = pa.schema(
     [

@@ -8,7 +8,7 @@ Shapes: N tiles, I instances, H x W pixels of a tile, K contaminants.
 Reference: Mask R-CNN (He et al. 2017), torchvision's build.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -128,19 +128,20 @@ class MaskRcnn:
             weight_decay=self.config.weight_decay,
         )
 
-    @torch.inference_mode()
-    def __call__(self, tiles_NHW3: NDArray[np.uint8]) -> list[Instances]:
-        """What is found in each tile, masks as shares of pixels."""
-        return [
-            Instances(
-                scores_I=found["scores"].cpu().numpy(),
-                labels_I=found["labels"].cpu().numpy(),
-                masks_IHW=found["masks"][:, 0].cpu().numpy(),
-            )
-            for found in self.learned(self._images(tiles_NHW3))
-        ]
+    def __call__(self, tiles_NHW3: NDArray[np.uint8]) -> Iterator[Instances]:
+        """What is found in each tile, masks as shares of pixels; tile by tile, since masks of one take 300 MB."""
+        return map(self._found_in, tiles_NHW3)
 
-    def _images(self, tiles: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> list[Tensor]:
+    @torch.inference_mode()
+    def _found_in(self, tile_HW3: NDArray[np.uint8]) -> Instances:
+        (found,) = self.learned(self._images([tile_HW3]))
+        return Instances(
+            scores_I=found["scores"].cpu().numpy(),
+            labels_I=found["labels"].cpu().numpy(),
+            masks_IHW=found["masks"][:, 0].cpu().numpy(),
+        )
+
+    def _images(self, tiles: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
         return [
             torch.from_numpy(np.ascontiguousarray(tile_HW3)).permute(2, 0, 1).to(self._device).float() / 255
             for tile_HW3 in tiles

@@ -112,12 +112,23 @@ class YoloSam:
         learned: nn.Module = self._yolo.model
         return learned
 
-    def __call__(self, tiles_NHW3: NDArray[np.uint8]) -> list[Instances]:
-        """What is found in each tile."""
+    def __call__(self, tiles_NHW3: NDArray[np.uint8]) -> Iterator[Instances]:
+        """What is found in each tile; tile by tile, since masks of one, YOLO's own too, take 100s of MB."""
+        return map(self._found_in, tiles_NHW3)
+
+    def _found_in(self, tile_HW3: NDArray[np.uint8]) -> Instances:
+        boxes = self._boxes_in(tile_HW3)
+        return Instances(
+            scores_I=boxes.conf.cpu().numpy(),
+            labels_I=boxes.cls.cpu().numpy().astype(np.int64) + 1,
+            masks_IHW=self._masks_in(tile_HW3, boxes.xyxy.cpu().numpy()),
+        )
+
+    def _boxes_in(self, tile_HW3: NDArray[np.uint8]) -> Any:
         config = self._config
         with _quiet():
-            found = self._yolo.predict(
-                [np.ascontiguousarray(tile_HW3[..., ::-1]) for tile_HW3 in tiles_NHW3],  # it takes blue first
+            (found,) = self._yolo.predict(
+                np.ascontiguousarray(tile_HW3[..., ::-1]),  # it takes blue first
                 conf=config.min_score,
                 iou=config.max_overlap,
                 max_det=config.max_instances,
@@ -125,14 +136,7 @@ class YoloSam:
                 device=self._device,
                 verbose=False,
             )
-        return [self._instances(tile_HW3, one.boxes) for tile_HW3, one in zip(tiles_NHW3, found, strict=True)]
-
-    def _instances(self, tile_HW3: NDArray[np.uint8], boxes: Any) -> Instances:
-        return Instances(
-            scores_I=boxes.conf.cpu().numpy(),
-            labels_I=boxes.cls.cpu().numpy().astype(np.int64) + 1,
-            masks_IHW=self._masks_in(tile_HW3, boxes.xyxy.cpu().numpy()),
-        )
+        return found.boxes
 
 
 def train_yolo(

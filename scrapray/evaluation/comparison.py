@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+import scrapray
 from scrapray import schema
 from scrapray.baselines.yolo_sam import YoloVersion
 from scrapray.config import sha256_of
@@ -32,6 +33,7 @@ from scrapray.evaluation.trained import SECTIONS, Method, train_baseline
 from scrapray.lake import read_table, write_table
 from scrapray.registry import Registry
 from scrapray.segmenter.measure import ANY
+from scrapray.segmenter.whole_files import whole_file
 from scrapray.storage import Storage
 from scrapray.training.config import FinetuneConfig
 from scrapray.training.produce import train_model
@@ -162,7 +164,7 @@ class Comparison:
         config, finetune = self.settings_of(entry, seed), self._finetune(entry, seed)
         dataset = open_dataset(self.dataset_uri, Storage(config.storage))
         trained = finetune.as_dict() if entry.method is None else _sections(config, entry.method)
-        decides = {**trained, "detector": asdict(config.detector)}
+        decides = {**trained, **_measuring(config)}
         name = f"{(entry.method or 'ours').replace('+', '-plus')}-{seed}"
         figures = self.folder / "figures" / f"{name}-{_hash(decides, dataset)}.parquet"
         maps = figures.with_suffix(".npz")
@@ -176,7 +178,7 @@ class Comparison:
             files = files_of(evaluation, rows, as_markdown(evaluation, rows))
             track(evaluation, rows, files, settings=decides, registry=registry)
             write_table(pa.Table.from_pylist(rows, schema.EVALUATION), schema.EVALUATION, str(figures), Storage())
-            np.savez(maps, places_N=np.array(keep), maps_Nhw=np.stack([evaluation.maps[place] for place in keep]))
+            _write_maps(maps, {place: evaluation.maps[place] for place in keep})
         return _read_run(figures, maps)
 
     def _trained(
@@ -214,6 +216,11 @@ class Comparison:
         return replace(config, training=replace(config.training, seed=seed), storage=self.config.storage)
 
 
+def _write_maps(path: Path, of_tiles: Maps) -> None:
+    with whole_file(path) as part, part.open("wb") as file:
+        np.savez(file, places_N=np.array(list(of_tiles)), maps_Nhw=np.stack(list(of_tiles.values())))
+
+
 def _read_run(figures: Path, maps: Path) -> Run:
     shown = ("prevalence", *FIGURES)
     rows = read_table(str(figures), schema.EVALUATION, Storage()).to_pylist()
@@ -234,9 +241,17 @@ def _sections(config: EvaluateConfig, method: Baseline) -> dict[str, Any]:
     return {name: whole[name] for name in own}
 
 
+def _measuring(config: EvaluateConfig) -> dict[str, Any]:
+    """Sections of settings that decide what a method scores, however it was trained."""
+    return {"bundle": asdict(config.bundle), "detector": asdict(config.detector)}
+
+
 def _hash(settings: Mapping[str, Any], dataset: Dataset) -> str:
-    card = dataset.card  # its hash does not stand for the names of classes
-    return sha256_of([settings, card.dataset_sha256, card.class_names])[:_HASH_CHARACTERS]
+    """Stands for what decides a training or figures; the dataset's own hash knows neither classes, loads nor places."""
+    card, tiles = dataset.card, dataset.manifest
+    classes = [asdict(one) for one in card.classes]
+    places = [tiles[name].to_pylist() for name in ("tile_id", "unit")]
+    return sha256_of([settings, card.dataset_sha256, classes, places, scrapray.__version__])[:_HASH_CHARACTERS]
 
 
 def comparison_rows(table: str, measured: Sequence[Measured]) -> list[Row]:

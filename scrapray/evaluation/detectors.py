@@ -19,10 +19,12 @@ DETECTIONS_SUFFIX = ".json"
 
 
 def rasterised(found_N: Iterable[Instances], num_classes: int, tile_px: int, config: DetectorConfig) -> Scored:
-    """Maps of tiles from the instances in each, see ``rasterise``."""
+    """Maps of tiles from the instances in each, see ``rasterise``; those of one tile are dropped before the next."""
     side = tile_px // STRIDE_PX
-    draw = partial(rasterise, reduce=config.reduce, min_score=config.min_score)
-    return Scored(np.stack([draw(found, num_classes, (side, side)) for found in found_N]))
+    draw = partial(
+        rasterise, num_classes=num_classes, map_hw=(side, side), reduce=config.reduce, min_score=config.min_score
+    )
+    return Scored(np.stack(list(map(draw, found_N))))  # a loop would hold the last tile's while the next is looked at
 
 
 def detections_subject(file_uri: str, dataset: Dataset, config: DetectorConfig) -> Subject:

@@ -135,9 +135,8 @@ def evaluate(
     Raises:
         ConfigurationError: The split is empty, the method tells a class that the dataset lacks, the tiles do not fit
             the stride of maps, or the cluster is too small.
-        ModelError: The method cannot be loaded.
+        ModelError: The method cannot be loaded, or gives scores that are no numbers from 0 to 1.
         SchemaError: A tile cannot be read.
-        ValueError: The method gives scores that are no numbers from 0 to 1.
     """
     class_ids = _class_ids(subject, dataset)
     tiles = dataset.split(split)
@@ -223,7 +222,7 @@ class CountLoads:
     def __init__(
         self, subject: Subject, tiles: SplitTiles, class_ids: Mapping[str, int], keep: Collection[int], device: str
     ) -> None:
-        self._counter = Counter(subject.open(device), tiles, class_ids, keep)
+        self._counter = Counter(subject.scorer(device), tiles, class_ids, keep)
         self._worst: tuple[WorstTile, ...] = ()
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, list[Any]]:

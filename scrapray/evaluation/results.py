@@ -9,6 +9,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.csv
@@ -17,6 +18,7 @@ from scrapray import schema
 from scrapray.evaluation.evaluate import Evaluation
 from scrapray.evaluation.pictures import draw_curves, draw_worst
 from scrapray.lake import parquet_bytes
+from scrapray.statistics import bootstrap
 from scrapray.statistics.counts import SIZE_BANDS, ClassCounts
 from scrapray.statistics.metrics import MAX_FALSE_ALARM_RATE, PixelMetrics
 from scrapray.storage import Storage, join
@@ -27,7 +29,8 @@ Row = dict[str, Any]
 """One row of ``schema.EVALUATION``."""
 _NO_CONTAMINANT = "no pixel of the class in the split"
 _NO_STEEL = "all pixels of the split are of the class"
-_TOO_FEW_STEPS = "fewer than two of its 200 scores stay below the limit"
+_ALL_THE_SAME = "its 200 scores have no two different false alarm rates below the limit, to be stretched to it"
+_ONE_LOAD = "no interval: the split has one load, which says nothing of chance"
 
 
 def rows_of(evaluation: Evaluation) -> list[Row]:
@@ -46,23 +49,24 @@ def rows_of(evaluation: Evaluation) -> list[Row]:
             **row,
         }
         for class_name, counts in evaluation.counts.items()
-        for row in _rows_of_class(counts, evaluation.intervals[class_name])
+        for row in _rows_of_class(counts, evaluation.intervals[class_name], evaluation.num_loads)
     ]
 
 
-def _rows_of_class(counts: ClassCounts, intervals: Any) -> Iterator[Row]:
+def _rows_of_class(counts: ClassCounts, intervals: Any, num_loads: int) -> Iterator[Row]:
     pixels, tiles = counts.pixels.metrics(), counts.tiles.metrics()
     yield {"figure": "prevalence", "value": pixels.prevalence}
     for figure, chance in chances(pixels.prevalence).items():
         value = getattr(pixels, figure)
         low, high = intervals.get(figure) or (None, None)
+        without_interval = _ONE_LOAD if figure in bootstrap.FIGURES and num_loads == 1 else None
         yield {
             "figure": figure,
             "value": value,
             "low": low,
             "high": high,
             "chance": chance,
-            "reason": None if value is not None else _why(pixels, figure),
+            "reason": without_interval if value is not None else _why(pixels, figure),
         }
     yield {
         "figure": "f1_threshold",
@@ -81,10 +85,10 @@ def _rows_of_class(counts: ClassCounts, intervals: Any) -> Iterator[Row]:
             "chance": chances(tiles.prevalence)[figure],
             "reason": None if value is not None else _why(tiles, figure).replace("pixel", "tile"),
         }
-    if pixels.f1_threshold is not None:
-        for band, recall in counts.object_recall(pixels.f1_threshold).items():
-            reason = None if recall is not None else "no object of that size in the split"
-            yield {"figure": f"object_recall, {band}", "value": recall, "reason": reason}
+    # Without a threshold there is no contaminant, so no object is found or missed at any.
+    for band, recall in counts.object_recall(pixels.f1_threshold or 0.0).items():
+        reason = None if recall is not None else "no object of that size in the split"
+        yield {"figure": f"object_recall, {band}", "value": recall, "reason": reason}
 
 
 def chances(prevalence: float) -> dict[str, float | None]:
@@ -101,7 +105,7 @@ def chances(prevalence: float) -> dict[str, float | None]:
 def _why(found: PixelMetrics, figure: str) -> str:
     if not found.prevalence:
         return _NO_CONTAMINANT
-    return _NO_STEEL if found.auroc is None else _TOO_FEW_STEPS
+    return _NO_STEEL if found.auroc is None else _ALL_THE_SAME
 
 
 def files_of(evaluation: Evaluation, rows: Sequence[Row], page: str) -> dict[str, bytes]:
@@ -124,6 +128,17 @@ def files_of(evaluation: Evaluation, rows: Sequence[Row], page: str) -> dict[str
     }
     stem = re.sub(r"[^\w.+-]+", "-", evaluation.subject)
     return {f"{stem}{ending}": data for ending, data in files.items() if data is not None}
+
+
+def check_writable(out_uri: str, storage: Storage) -> None:
+    """Write a file and delete it again: an evaluation takes long, and its files would be lost.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    probe = join(out_uri, f"_probe-{uuid4().hex}")
+    storage.write_bytes(probe, b"scrapray evaluate")
+    storage.delete(probe)
 
 
 def write_files(files: Mapping[str, bytes], out_uri: str, storage: Storage) -> list[str]:
@@ -154,7 +169,7 @@ def as_markdown(evaluation: Evaluation, rows_of_it: Sequence[Row]) -> str:
     if reasons := sorted(
         {f"{row['class_name']}, {row['figure']}: {row['reason']}" for row in rows.values() if row["reason"]}
     ):
-        lines += ["", "Without a value:", "", *(f"- {reason}" for reason in reasons)]
+        lines += ["", "Without a value or an interval:", "", *(f"- {reason}" for reason in reasons)]
     return "\n".join(lines) + "\n"
 
 

@@ -13,11 +13,12 @@ from scrapray.audit.model import FoundModel
 from scrapray.baselines.anomalyclip import AnomalyClip
 from scrapray.baselines.winclip import WinClip, WinClipConfig
 from scrapray.datasets.read import SplitTiles
-from scrapray.errors import ConfigurationError
+from scrapray.errors import ConfigurationError, ModelError
 from scrapray.imagery.tiling import blend_tiles
-from scrapray.segmenter.bundle import Bundle
+from scrapray.segmenter.bundle import Bundle, sha256_of_file
 from scrapray.segmenter.measure import STRIDE_PX, score_tiles
-from scrapray.segmenter.tower import build_clip
+from scrapray.segmenter.tower import build_clip, find_weights
+from scrapray.statistics.metrics import are_scores
 from scrapray.storage import Storage
 from scrapray.training.config import StartConfig
 
@@ -56,6 +57,21 @@ class Subject:
     class_names: tuple[str, ...]
     open: Callable[[str], Scorer]
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    def scorer(self, device: str) -> Scorer:
+        """Load it; what it gives is checked, so that each call may raise a ``ModelError``."""
+        return partial(_score_in_range, self.open(device), self.name)
+
+
+def _score_in_range(score: Scorer, name: str, tiles_NHW3: NDArray[np.uint8], tile_ids: Sequence[str]) -> Scored:
+    scored = score(tiles_NHW3, tile_ids)
+    for scores in (scored.maps_NKhw, scored.tiles_N):
+        if scores is not None and not are_scores(scores):
+            raise ModelError(
+                f"{name} gives scores from {scores.min():g} to {scores.max():g} among the tiles from {tile_ids[0]} to "
+                f"{tile_ids[-1]}, must be numbers from 0 to 1; train it again, or see whether its weights are whole"
+            )
+    return scored
 
 
 def bundle_subject(model: FoundModel, storage: Storage, *, autocast: bool) -> Subject:
@@ -97,10 +113,16 @@ def winclip_subject(name: str, config: WinClipConfig, start: StartConfig, refere
 
     Raises:
         ConfigurationError: See ``references_of``.
+        ModelError: The weights of its CLIP cannot be had.
     """
+    tags = {"clip": start.clip, "weights": start.weights}
+    if (weights := find_weights(*start.places())) is not None:
+        tags["weights_sha256"] = sha256_of_file(weights)
     places = [] if references is None else references_of(references, config.num_references, config.seed)
+    if references is not None:
+        tags |= {"seed": str(config.seed), "references": " ".join(references.tile_ids[place] for place in places)}
     opened = partial(_open_winclip, config, start, references, places)
-    return Subject(name=name, class_names=(), open=opened)
+    return Subject(name=name, class_names=(), open=opened, tags=tags)
 
 
 def references_of(tiles: SplitTiles, num: int, seed: int) -> list[int]:

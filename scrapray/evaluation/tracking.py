@@ -13,6 +13,8 @@ from scrapray.registry import Registry
 
 EXPERIMENT = "scrap-evaluations"
 """Groups the runs."""
+_MOST_CHARACTERS = 5000
+"""Of a tag, on servers of any age; ``settings.json`` keeps it whole."""
 
 
 def track(
@@ -39,9 +41,10 @@ def track(
         RegistryError: The server cannot be reached.
     """
     figures = {f"{row['class_name']}/{row['figure']}": row["value"] for row in rows if row["value"] is not None}
+    tags = {"split": evaluation.split, "split_sha256": evaluation.split_sha256, **evaluation.subject_tags}
     with registry.start_run(evaluation.subject, experiment=EXPERIMENT) as run:
-        run.set_tags({"split": evaluation.split, "split_sha256": evaluation.split_sha256, **evaluation.subject_tags})
-        run.log_settings(settings, dataset_card=asdict(evaluation.dataset_card))
+        run.set_tags({name: value[:_MOST_CHARACTERS] for name, value in tags.items()})
+        run.log_settings({**settings, "subject": tags}, dataset_card=asdict(evaluation.dataset_card))
         run.log_metrics(0, {re.sub(r"[^\w\-./: ]+", "", name): value for name, value in figures.items()})
         with tempfile.TemporaryDirectory(prefix="scrapray-evaluation-") as folder:
             for name, data in files.items():

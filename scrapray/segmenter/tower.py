@@ -110,7 +110,7 @@ def build_clip(model: str, weights: str | Path | None, *, seed: int = 0) -> tupl
         ModelError: Weights and model differ in activation or in names or shapes, or cannot be had.
     """
     config = read_clip_config(model)
-    path = None if weights is None else _find_weights(model, str(weights), config)
+    path = find_weights(model, weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         clip = new_clip(config)
@@ -145,8 +145,15 @@ def save_clip(clip: open_clip.CLIP, config: ClipConfig, folder: Path) -> None:
     save_file(state, folder / "weights.safetensors", metadata={"quick_gelu": json.dumps(config.quick_gelu)})
 
 
-def _find_weights(model: str, weights: str, config: ClipConfig) -> Path:
-    """Path of the weights, downloaded when they are a tag; refuses those trained with another activation."""
+def find_weights(model: str, weights: str | Path | None) -> Path | None:
+    """Path of the weights that ``build_clip`` takes, downloaded when they are a tag; None if they are random.
+
+    Raises:
+        ModelError: They cannot be had, or were trained with another activation.
+    """
+    if weights is None:
+        return None
+    config, weights = read_clip_config(model), str(weights)
     path = Path(weights)
     if path.is_file():
         _check_activation(weights, _activation_in_file(path), config)

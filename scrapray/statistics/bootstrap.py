@@ -10,19 +10,22 @@ Reference: percentile bootstrap (Efron and Tibshirani 1993, chapter 13).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from scrapray.statistics.metrics import MAX_FALSE_ALARM_RATE, ScoreHistogram
 
 DROPPED_BITS = 11
 """A bin is 2^-12 of its distance to 0 or 1 wide, so that the loads of a split fit into memory."""
 CONFIDENCE = 0.95
+FIGURES = ("auroc", "average_precision", "f1_max", "aupro_exact")
+"""Of ``PixelMetrics``, that have intervals."""
 _NUM_DRAWS = 1000
-_DRAWS_AT_ONCE = 50
-"""A model in use has some 30,000 bins: so many draws take some 12 MB for each array."""
+_DRAWS_AT_ONCE = 20
+"""A model in use has 30,000 to 90,000 bins: so many draws take 5 to 14 MB for each array."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -32,7 +35,7 @@ def draws(num_loads: int) -> Iterator[npt.NDArray[np.int64]]:
     rng = np.random.default_rng(0)
     for _ in range(_NUM_DRAWS // _DRAWS_AT_ONCE):
         drawn_RL = rng.integers(num_loads, size=(_DRAWS_AT_ONCE, num_loads))
-        yield (drawn_RL[:, :, None] == np.arange(num_loads)).sum(axis=1)
+        yield np.stack([np.bincount(drawn_L, minlength=num_loads) for drawn_L in drawn_RL])
 
 
 def interval(figures: Sequence[Floats]) -> tuple[float, float] | None:
@@ -47,24 +50,27 @@ def interval(figures: Sequence[Floats]) -> tuple[float, float] | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadMatrix:
-    """Histograms of loads side by side, in common bins."""
+    """Histograms of loads side by side, in common bins.
 
-    normal_LU: Floats
-    contaminant_LU: Floats
-    overlap_LU: Floats
+    Sparse, since a load uses few bins of all, and contaminants stand in few of those; they take less memory than the
+    histograms themselves.
+    """
+
+    normal_LU: sparse.csr_array
+    contaminant_LU: sparse.csr_array
+    overlap_LU: sparse.csr_array
     num_regions_L: Floats
 
     @classmethod
     def of(cls, histograms: Sequence[ScoreHistogram]) -> Self:
         """Put the histograms of loads, at least one, side by side."""
         coarse = [histogram.coarsened(DROPPED_BITS) for histogram in histograms]
-        used, places = np.unique(np.concatenate([each.bins_U for each in coarse]), return_inverse=True)
-        loads = np.repeat(np.arange(len(coarse)), [len(each.bins_U) for each in coarse])
-        matrices = np.zeros((3, len(coarse), len(used)))
-        matrices[0, loads, places] = np.concatenate([each.normal_U for each in coarse])
-        matrices[1, loads, places] = np.concatenate([each.contaminant_U for each in coarse])
-        matrices[2, loads, places] = np.concatenate([each.overlap_U for each in coarse])
-        normal_LU, contaminant_LU, overlap_LU = matrices[:, :, ::-1]
+        bins = [each.bins_U for each in coarse]
+        used_U = np.unique(np.concatenate(bins))
+        normal_LU, contaminant_LU, overlap_LU = (
+            _side_by_side(counts, bins, used_U)
+            for counts in zip(*((each.normal_U, each.contaminant_U, each.overlap_U) for each in coarse), strict=True)
+        )
         num_regions_L = np.array([each.num_regions for each in coarse], np.float64)
         return cls(normal_LU, contaminant_LU, overlap_LU, num_regions_L)
 
@@ -75,7 +81,7 @@ class LoadMatrix:
         return _average_precision(found_RU, np.cumsum(found_RU, axis=1), false_alarms_RU)
 
     def figures(self, num_RL: npt.NDArray[np.int64]) -> dict[str, Floats]:
-        """The figures of ``PixelMetrics`` that have intervals, of each draw; not a number where it has none."""
+        """``FIGURES`` of each draw; not a number where it has none."""
         normal_RU, found_RU = num_RL @ self.normal_LU, num_RL @ self.contaminant_LU
         false_alarms_RU, hits_RU = np.cumsum(normal_RU, axis=1), np.cumsum(found_RU, axis=1)
         num_normal_R, num_found_R = false_alarms_RU[:, -1], hits_RU[:, -1]
@@ -95,11 +101,26 @@ def intervals(histograms: Sequence[ScoreHistogram]) -> dict[str, tuple[float, fl
     """95 % intervals of figures over loads, by the names of ``PixelMetrics``.
 
     Args:
-        histograms: Of each load, at least one; the split is their sum.
+        histograms: Of each load, at least one; the split is their sum. One alone says nothing of chance.
     """
+    if len(histograms) == 1:
+        return dict.fromkeys(FIGURES)
     matrix = LoadMatrix.of(histograms)
     drawn = [matrix.figures(num_RL) for num_RL in draws(len(histograms))]
-    return {name: interval([figures[name] for figures in drawn]) for name in drawn[0]}
+    return {name: interval([figures[name] for figures in drawn]) for name in FIGURES}
+
+
+def _side_by_side(
+    counts: Sequence[npt.NDArray[Any]], bins: Sequence[npt.NDArray[np.int32]], used_U: npt.NDArray[np.int32]
+) -> sparse.csr_array:
+    """Counts of each load in its bins among all in use, ascending: (L, U), from the highest score downwards."""
+    ends = np.cumsum([0, *map(np.count_nonzero, counts)])
+    values, places = np.empty(ends[-1]), np.empty(ends[-1], np.int32)
+    for of_load, bins_of_load, first, end in zip(counts, bins, ends[:-1], ends[1:], strict=True):
+        shown = np.flatnonzero(of_load)
+        values[first:end] = of_load[shown]
+        places[first:end] = len(used_U) - 1 - np.searchsorted(used_U, bins_of_load[shown])
+    return sparse.csr_array((values, places, ends), shape=(len(counts), len(used_U)))
 
 
 def _average_precision(found_RU: Floats, hits_RU: Floats, false_alarms_RU: Floats) -> Floats:

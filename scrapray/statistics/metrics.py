@@ -41,7 +41,7 @@ class PixelMetrics:
             ``MAX_FALSE_ALARM_RATE``, divided by that; small regions weigh as much as large ones; chance is 0.15.
         aupro_repo200: The same as papers on CLIP segmenters compute it, for comparison with their tables only: at 200
             scores in equal steps, false alarm rates stretched so that the largest one below the limit counts as the
-            limit. It changes when all scores are squashed alike. None too where fewer than two of the 200 stay below.
+            limit. It changes when all scores are squashed alike. None too where these rates are all the same.
     """
 
     prevalence: float
@@ -248,6 +248,11 @@ class ScoreHistogram:
         return self.num_found_at(threshold) / total if total else None
 
 
+def are_scores(values: npt.NDArray[np.floating]) -> bool:
+    """Whether all are numbers from 0 to 1, but for rounding."""
+    return bool(values.min(initial=0) >= -_ROUNDING and values.max(initial=0) <= 1 + _ROUNDING)
+
+
 def _neighbours(ndim: int) -> npt.NDArray[np.bool_]:
     """Pixels of one map that touch, corners included; maps that lie behind each other do not touch."""
     same_map = np.zeros((3,) * ndim, np.bool_)
@@ -271,9 +276,10 @@ def _aupro_repo200(
 ) -> float | None:
     """As the code of AnomalyCLIP and its relatives does; all arguments from the highest score downwards."""
     lowest, highest = cast(Any, scores_U[[-1, 0]])  # steps in float32 are not those in float64
-    if lowest == highest:
+    step = (highest - lowest) / 200
+    if step == 0:  # also of scores that differ by less than float32 can divide
         return None
-    thresholds = np.arange(lowest, highest, (highest - lowest) / 200)
+    thresholds = np.arange(lowest, highest, step)
     num_above = np.searchsorted(-scores_U, -thresholds)
     rate, overlap = np.append(0, false_alarm_rate_U)[num_above], np.append(0, overlap_U)[num_above]
     is_below = rate < MAX_FALSE_ALARM_RATE
@@ -299,7 +305,7 @@ def pixels_per_cell(scores: npt.NDArray[Any], truth: npt.NDArray[Any]) -> int:
     if truth.shape == scores.shape:
         return 1
     *maps, h, w = scores.shape if scores.ndim > 1 else (0, 0)
-    side = truth.shape[-1] // max(w, 1)
+    side: int = truth.shape[-1] // max(w, 1)
     if truth.shape != (*maps, side * h, side * w):
         raise ValueError(
             f"scores have shape {scores.shape}, truth has {truth.shape}; it must be the same or a whole multiple"
@@ -318,9 +324,8 @@ def _bins(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.int32]:
     Raises:
         ValueError: A score is not a number or outside [0, 1].
     """
-    lowest, highest = (float(each) for each in (scores.min(initial=0), scores.max(initial=0)))
-    if not (lowest >= -_ROUNDING and highest <= 1 + _ROUNDING):
-        raise ValueError(f"scores run from {lowest:g} to {highest:g}, must be numbers from 0 to 1")
+    if not are_scores(scores):
+        raise ValueError(f"scores run from {scores.min():g} to {scores.max():g}, must be numbers from 0 to 1")
     # Adding zero turns -0.0, whose bits stand below all others, into 0.0.
     clipped = np.clip(np.asarray(scores, np.float32), np.float32(0), np.float32(1)) + np.float32(0)
     is_high = clipped > 0.5

@@ -170,7 +170,7 @@ def test_a_method_that_says_the_same_of_all_is_at_chance(dataset: Dataset) -> No
 
 
 def test_scores_that_are_no_numbers_stop_the_run(dataset: Dataset) -> None:
-    with pytest.raises(ValueError, match="scores run from nan to nan"):
+    with pytest.raises(ModelError, match=r"^blank gives scores from nan to nan among .* weights are whole$"):
         evaluate(blank(float("nan")), dataset, split="test", workers=WorkersConfig())
 
 
@@ -191,6 +191,15 @@ def test_what_cannot_be_measured_is_said_before_any_work(dataset: Dataset) -> No
         evaluate(blank(0.5), dataset, split="validation", workers=WorkersConfig())
     with pytest.raises(ConfigurationError, match=r"\[workers\] needs"):
         evaluate(blank(0.5), dataset, split="test", workers=WorkersConfig(actors=500))
+
+
+def test_a_tag_that_is_too_long_is_kept_whole_in_a_file(measured: Evaluation, dataset: Dataset, tmp_path: Path) -> None:
+    references = " ".join(f"tile-{number}" for number in range(2000))
+    run_id = track(replace(measured, subject_tags={"references": references}), [], {}, settings={}, registry=Registry())
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    assert client.get_run(run_id).data.tags["references"] == references[:5000]
+    kept = json.loads(Path(client.download_artifacts(run_id, "settings.json", str(tmp_path))).read_text())
+    assert kept["subject"]["references"] == references
 
 
 @pytest.mark.slow

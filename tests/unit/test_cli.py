@@ -330,3 +330,11 @@ def test_a_terminal_gets_a_bar_with_rate_and_time_left() -> None:
         report(12, 24)
     assert "12/24" in screen_text.getvalue()
     assert "1.0/s, 0:00:12 left" in screen_text.getvalue()
+
+
+def test_an_evaluation_whose_tables_cannot_be_written_is_not_begun(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    result = CliRunner().invoke(cli.app, ["evaluate", "no-model", "no-dataset", "--out", str(tmp_path / "file")])
+    assert result.exit_code == 2
+    assert f"cannot write {tmp_path / 'file'}" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -52,7 +52,7 @@ def test_it_is_trained_on_tiles_and_finds_what_sam_outlines(tmp_path: Path, mask
     detector = YoloSam(config, len(NAMES))
     detector.learned.load_state_dict(trained.state_dict())
     tiles_NHW3 = np.stack([Tiles()[place][0] for place in range(3)])
-    found_N = detector(tiles_NHW3)
+    found_N = list(detector(tiles_NHW3))
     assert len(found_N) == 3
     for found in found_N:
         assert 1 <= len(found.scores_I) <= 5

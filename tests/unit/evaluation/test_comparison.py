@@ -5,23 +5,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from scrapray import schema
-from scrapray.evaluation.comparison import (
-    FIGURES,
-    METHODS,
-    SCALES,
-    Comparison,
-    Entry,
-    Measured,
-    Run,
-    _hash,
-    comparison_rows,
-)
-from scrapray.evaluation.config import EvaluateConfig
+from scrapray.evaluation import comparison
+from scrapray.evaluation.comparison import FIGURES, METHODS, SCALES, Comparison, Entry, Measured, Run, comparison_rows
+from scrapray.evaluation.config import BundleConfig, EvaluateConfig
 from scrapray.evaluation.tables import as_page, write_comparison
+from scrapray.labels import Contaminant
 from scrapray.training.profiles import PROFILES
 
 
@@ -121,15 +114,37 @@ def test_each_entry_is_a_baseline_or_a_training_that_there_is() -> None:
     assert len({entry.label for entry in METHODS}) == len(METHODS)
 
 
-def test_a_dataset_with_other_names_of_classes_is_another() -> None:
-    cards = [SimpleNamespace(dataset_sha256="12", class_names=names) for names in (("motor",), ("cable",))]
-    assert len({_hash({}, SimpleNamespace(card=card)) for card in cards}) == 2
+def test_maps_that_were_cut_while_they_were_written_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(file: Any, **arrays: Any) -> None:
+        file.write(b"PK")
+        raise KeyboardInterrupt
+
+    path = tmp_path / "ours-0.npz"
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(np, "savez", stop)
+        comparison._write_maps(path, {3: np.zeros((2, 2))})
+    assert not path.exists()
+    comparison._write_maps(path, {3: np.full((2, 2), 0.5), 0: np.zeros((2, 2))})
+    with np.load(path) as kept:
+        assert kept["places_N"].tolist() == [3, 0]
+        assert kept["maps_Nhw"].shape == (2, 2, 2)
+
+
+def test_what_decides_figures_gives_them_another_name() -> None:
+    def name_of(classes: str = "motor", load: str = "a", autocast: bool = False) -> str:
+        card = SimpleNamespace(dataset_sha256="0", classes=[Contaminant(name=classes, definition="", severity=1)])
+        dataset: Any = SimpleNamespace(card=card, manifest=pa.table({"tile_id": ["t"], "unit": [load]}))
+        config = EvaluateConfig(bundle=BundleConfig(autocast=autocast))
+        return comparison._hash(comparison._measuring(config), dataset)
+
+    assert name_of() == name_of()
+    assert len({name_of(), name_of(classes="cable"), name_of(load="b"), name_of(autocast=True)}) == 4
 
 
 def test_the_floor_of_an_entry_is_that_of_the_measuring_and_not_of_the_training(tmp_path: Path) -> None:
-    comparison = Comparison(dataset_uri="", folder=tmp_path, config=EvaluateConfig(), profiles=(), seeds=(0,))
+    tables = Comparison(dataset_uri="", folder=tmp_path, config=EvaluateConfig(), profiles=(), seeds=(0,))
     entries = {entry.min_score: entry for entry in METHODS if entry.method == "maskrcnn"}
-    bare, floored = (comparison.settings_of(entries[floor], seed=1) for floor in (0.0, 0.05))
+    bare, floored = (tables.settings_of(entries[floor], seed=1) for floor in (0.0, 0.05))
     assert (bare.detector.min_score, floored.detector.min_score) == (0.0, 0.05)
     assert bare.maskrcnn == floored.maskrcnn
     assert bare.maskrcnn.seed == 1

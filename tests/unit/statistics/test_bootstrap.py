@@ -1,3 +1,4 @@
+import tracemalloc
 from dataclasses import asdict
 from functools import reduce
 from operator import add
@@ -26,6 +27,22 @@ def test_figures_of_a_draw_are_those_of_the_drawn_loads_added_up() -> None:
             assert figures_R[draw] == pytest.approx(expected[name], rel=1e-9), name
 
 
+def test_loads_side_by_side_take_no_more_than_themselves() -> None:
+    loads = [histogram_of(load) for load in range(60)]
+    loads = [load.coarsened(11) for load in loads]
+    tracemalloc.start()
+    matrix = LoadMatrix.of(loads)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    alone_bytes = sum(load.bins_U.nbytes + load.normal_U.nbytes + 2 * load.contaminant_U.nbytes for load in loads)
+    assert peak_bytes < alone_bytes < matrix.normal_LU.shape[0] * matrix.normal_LU.shape[1] * 8
+    dense_LU = np.zeros(matrix.normal_LU.shape)
+    used = sorted({number for load in loads for number in load.bins_U.tolist()}, reverse=True)
+    for row_U, load in zip(dense_LU, loads, strict=True):
+        row_U[[used.index(number) for number in load.bins_U.tolist()]] = load.normal_U
+    np.testing.assert_array_equal(matrix.normal_LU.toarray(), dense_LU)
+
+
 def test_an_interval_holds_the_figure_and_narrows_with_more_loads() -> None:
     few, many = ([histogram_of(load, separation=1 + load % 3) for load in range(num)] for num in (6, 40))
     for loads in (few, many):
@@ -50,6 +67,10 @@ def test_draws_are_the_same_every_time_and_of_all_loads_alike() -> None:
     assert first.shape == (1000, 5)
     assert (first.sum(axis=1) == 5).all()
     assert first.mean(axis=0) == pytest.approx(np.ones(5), abs=0.1)
+
+
+def test_one_load_says_nothing_of_chance() -> None:
+    assert set(intervals([histogram_of(0)]).values()) == {None}
 
 
 def test_the_interval_leaves_a_fortieth_out_at_each_end() -> None:

@@ -132,6 +132,16 @@ def test_overlap_as_papers_compute_it_is_unknown_where_their_code_breaks(kind: s
     assert ScoreHistogram.of(*drawn_scores(kind)).metrics().aupro_repo200 is None
 
 
+@pytest.mark.parametrize("highest", [1e-45, 1e-43])
+def test_scores_too_near_to_each_other_for_steps_between_have_no_such_overlap(highest: float) -> None:
+    scores, truth = np.zeros((1, 8, 8), np.float32), np.zeros((1, 8, 8), np.bool_)
+    scores[0, 2, 2] = scores[0, 7, 7] = highest
+    truth[0, 2:4, 2:4] = True
+    found = ScoreHistogram.of(scores, truth).metrics()
+    assert found.aupro_repo200 is None
+    assert found.aupro_exact is not None
+
+
 def test_calibration_is_that_of_a_plain_count() -> None:
     scores, truth = drawn_scores("separable")
     expected = 0.0
