@@ -8,7 +8,6 @@ import pytest
 
 from scrapray.evaluation.evaluate import Evaluation
 from scrapray.evaluation.results import Row, as_markdown, rows_of
-from scrapray.segmenter.measure import STRIDE_PX
 from scrapray.statistics.bootstrap import FIGURES, intervals
 from scrapray.statistics.counts import SIZE_BANDS, ClassCounts
 
@@ -24,7 +23,7 @@ def evaluation_of(counts: dict[str, ClassCounts], num_loads: int) -> Evaluation:
         "split_sha256": "0",
         "num_tiles": 2 * num_loads,
         "num_loads": num_loads,
-        "confusion_KK": np.zeros((len(counts), len(counts)), np.int64),
+        "confusion_KK1": np.zeros((len(counts), len(counts) + 1), np.int64),
         "worst": (),
         "maps": {},
     }
@@ -41,8 +40,8 @@ def counts() -> dict[str, ClassCounts]:
     truth_Nhw[0, 4:8, 4:8] = True
     scores_Nhw = 0.9 * truth_Nhw.astype(np.float32)
     return {
-        "motor": ClassCounts.of(scores_Nhw, truth_Nhw, STRIDE_PX),
-        "cable": ClassCounts.of(scores_Nhw, np.zeros_like(truth_Nhw), STRIDE_PX),
+        "motor": ClassCounts.of(scores_Nhw, truth_Nhw),
+        "cable": ClassCounts.of(scores_Nhw, np.zeros_like(truth_Nhw)),
     }
 
 
