@@ -64,24 +64,21 @@ def rasterise(
     if len(labels_I) and not (labels_I.min() >= 1 and labels_I.max() <= num_classes):
         raise ValueError(f"labels run from {labels_I.min()} to {labels_I.max()}, must be from 1 to {num_classes}")
     maps_Khw = np.zeros((1 + num_classes, *map_hw), np.float32)
-    counts_I = instances.scores_I >= min_score
-    if not counts_I.any():
-        return maps_Khw
-    labels_I = labels_I[counts_I]
-    scored_Ihw = instances.scores_I[counts_I, None, None] * _resized(instances.masks_IHW[counts_I], map_hw)
-    for index, of_class in enumerate(
-        [np.ones(len(labels_I), np.bool_), *(labels_I == k + 1 for k in range(num_classes))]
-    ):
-        if of_class.any():
-            some_Ihw = scored_Ihw[of_class]
-            maps_Khw[index] = some_Ihw.max(axis=0) if reduce == "max" else 1 - np.prod(1 - some_Ihw, axis=0)
+    for score, label, mask_HW in zip(instances.scores_I, labels_I, instances.masks_IHW, strict=True):
+        if score < min_score:
+            continue
+        scored_hw = np.float32(score) * _resized(mask_HW, map_hw)
+        for so_far_hw in (maps_Khw[0], maps_Khw[label]):
+            so_far_hw[:] = (
+                np.maximum(so_far_hw, scored_hw) if reduce == "max" else 1 - (1 - so_far_hw) * (1 - scored_hw)
+            )
     return maps_Khw
 
 
-def _resized(masks_IHW: NDArray[np.floating] | NDArray[np.bool_], map_hw: tuple[int, int]) -> NDArray[np.float32]:
-    masks = torch.from_numpy(np.ascontiguousarray(masks_IHW, np.float32))[:, None]
-    if masks.shape[-2:] == map_hw:
-        return masks[:, 0].numpy()
-    how = {"mode": "nearest-exact"} if masks_IHW.dtype == np.bool_ else {"mode": "bilinear", "align_corners": False}
-    resized: NDArray[np.float32] = F.interpolate(masks, map_hw, **how)[:, 0].numpy()
+def _resized(mask_HW: NDArray[np.floating] | NDArray[np.bool_], map_hw: tuple[int, int]) -> NDArray[np.float32]:
+    if mask_HW.shape == map_hw:
+        return mask_HW.astype(np.float32)
+    how = {"mode": "nearest-exact"} if mask_HW.dtype == np.bool_ else {"mode": "bilinear", "align_corners": False}
+    mask = torch.from_numpy(np.ascontiguousarray(mask_HW, np.float32))[None, None]
+    resized: NDArray[np.float32] = F.interpolate(mask, map_hw, **how)[0, 0].numpy()
     return resized

@@ -12,17 +12,15 @@ from scrapray.datasets.read import Dataset
 from scrapray.errors import SchemaError
 from scrapray.evaluation.config import DetectorConfig
 from scrapray.evaluation.subjects import Scored, Scorer, Subject
-from scrapray.segmenter.measure import STRIDE_PX
 
 DETECTIONS_SUFFIX = ".json"
 """Of a file with what a detector found."""
 
 
 def rasterised(found_N: Iterable[Instances], num_classes: int, tile_px: int, config: DetectorConfig) -> Scored:
-    """Maps of tiles from the instances in each, see ``rasterise``; those of one tile are dropped before the next."""
-    side = tile_px // STRIDE_PX
+    """Maps of tiles, pixel by pixel, from the instances in each; those of one tile are dropped before the next."""
     draw = partial(
-        rasterise, num_classes=num_classes, map_hw=(side, side), reduce=config.reduce, min_score=config.min_score
+        rasterise, num_classes=num_classes, map_hw=(tile_px, tile_px), reduce=config.reduce, min_score=config.min_score
     )
     return Scored(np.stack(list(map(draw, found_N))))  # a loop would hold the last tile's while the next is looked at
 

@@ -27,7 +27,7 @@ class Scored(NamedTuple):
     """Scores of tiles in [0, 1].
 
     Attributes:
-        maps_NKhw: Of any contaminant, then of each class that the method tells; a cell per ``STRIDE_PX``.
+        maps_NKhw: Of any contaminant, then of each class that the method tells; cells of ``STRIDE_PX`` or pixels.
         tiles_N: Of each tile as a whole, of a method that says so; else its highest pixel counts.
     """
 

@@ -23,7 +23,7 @@ def test_masks_of_a_tile_are_dropped_before_those_of_the_next() -> None:
             del masks_IHW
 
     maps_NKhw = rasterised(found(), 2, 32, DetectorConfig()).maps_NKhw
-    assert maps_NKhw.shape == (4, 3, 8, 8)
+    assert maps_NKhw.shape == (4, 3, 32, 32)
     np.testing.assert_allclose(maps_NKhw[:, :, 0, 0], [[0.7, 0.2, 0.7]] * 4, rtol=1e-6)
 
 
