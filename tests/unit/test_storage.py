@@ -314,7 +314,7 @@ def test_a_server_that_never_answers_is_given_up(action):
         with pytest.raises(StorageError, match=f"cannot {action} s3://bucket.*the store cannot be reached") as caught:
             acts[action](storage)
     assert caught.value.reason == "unreachable"
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60, "not for ever"
 
 
 def test_an_endpoint_where_nobody_listens_is_found_out_within_seconds_and_not_printed():

@@ -37,10 +37,10 @@ def test_loads_side_by_side_take_no_more_than_themselves() -> None:
     alone_bytes = sum(load.bins_U.nbytes + load.normal_U.nbytes + 2 * load.contaminant_U.nbytes for load in loads)
     assert peak_bytes < alone_bytes < matrix.normal_LU.shape[0] * matrix.normal_LU.shape[1] * 8
     dense_LU = np.zeros(matrix.normal_LU.shape)
-    used = sorted({number for load in loads for number in load.bins_U.tolist()}, reverse=True)
+    used = np.unique(np.concatenate([load.bins_U for load in loads]))
     for row_U, load in zip(dense_LU, loads, strict=True):
-        row_U[[used.index(number) for number in load.bins_U.tolist()]] = load.normal_U
-    np.testing.assert_array_equal(matrix.normal_LU.toarray(), dense_LU)
+        row_U[np.searchsorted(used, load.bins_U)] = load.normal_U
+    np.testing.assert_array_equal(matrix.normal_LU.toarray(), dense_LU[:, ::-1])
 
 
 def test_an_interval_holds_the_figure_and_narrows_with_more_loads() -> None:
