@@ -1,5 +1,6 @@
 """One message as a line of JSON at the end of a file of this machine, for a program that watches it."""
 
+import fcntl
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,8 @@ class Lines:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab+") as file:
-                file.seek(max(file.tell() - 1, 0))
+                fcntl.flock(file, fcntl.LOCK_EX)  # a long line of another writer may be seen half written
+                file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
                 is_torn = file.read(1) not in (b"", b"\n")
                 file.write(b"\n" * (is_torn and bool(line)) + line)
                 file.flush()
