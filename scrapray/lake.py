@@ -223,6 +223,11 @@ def _file_of(root_uri: str, table: str, time: str, site: str) -> str:
     return join(root_uri, table, time, f"site={quote(site, safe='')}", "part-0.parquet")
 
 
+def name_of(uri: str) -> str:
+    """What a file outside the tables of nights is named by: its import or queue."""
+    return uri.rpartition("/")[2].removesuffix(".parquet")
+
+
 def read_partition(
     lake_uri: str, table: str, date: datetime.date, site: str, storage: Storage, run_id: str | None = None
 ) -> pa.Table:

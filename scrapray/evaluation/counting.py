@@ -1,6 +1,6 @@
 """What a worker makes of loads: counts that add up, and the few tiles that the method got most wrong. Without Ray.
 
-Shapes: N tiles, K classes that the method tells, H W pixels of a tile, h w cells of a map, S sides of a cell in pixels.
+Shapes: N tiles, K classes that the method tells, H W pixels of a tile, h w cells of a map.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

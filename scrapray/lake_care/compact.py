@@ -75,7 +75,10 @@ def compact(lake_uri: str, before: dt.date, storage: Storage, *, today: dt.date)
     for date, site in sorted(published.nights):
         if date < before:
             months[date.replace(day=1), site].append(date)
-    return sum((_compact_month(lake_uri, *item, published, storage) for item in months.items()), Compacted())
+    total = sum((_compact_month(lake_uri, *item, published, storage) for item in months.items()), Compacted())
+    for name in schema.PUBLISHED:
+        storage.delete_empty_folders(join(lake_uri, name))
+    return total
 
 
 def _compact_month(
@@ -109,8 +112,6 @@ def _compact_month(
         for name, nights in months.items():
             write_month(lake_uri, name, site, nights, storage)
         _delete_unchanged(folded, storage)
-        for name in months:
-            storage.delete_empty_folders(join(lake_uri, name))
     return total
 
 

@@ -12,6 +12,7 @@ from scrapray.lake import (
     conform,
     footer_of,
     month_uri,
+    name_of,
     nights_in,
     partition_uri,
     read_as_written,
@@ -207,7 +208,7 @@ def _faults_of_reviews(lake_uri: str, storage: Storage) -> Iterator[Fault]:
                 mend = "put it back from a copy, or move it out of the lake and do that import or export again"
                 yield _fault_of_file(uri, error, mend)
                 continue
-            for name in sorted(names - {uri.rpartition("/")[2].removesuffix(".parquet")}):
+            for name in sorted(names - {name_of(uri)}):
                 yield Fault(
                     place=uri,
                     what=f"has rows that count only in {name}.parquet, as it is no longer named",

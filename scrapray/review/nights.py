@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from scrapray import schema
 from scrapray.config import ArchiveConfig, VerdictConfig, settings_of
 from scrapray.errors import ConfigurationError, SchemaError, StorageError
-from scrapray.lake import partition_uri, published_run, read_partition, read_table, run_of, runs_named
+from scrapray.lake import name_of, partition_uri, published_run, read_partition, read_table, run_of, runs_named
 from scrapray.storage import Storage, join
 
 _TABLES = ("frames", "detections", "loads", "runs")
@@ -177,11 +177,6 @@ def _read_all(folder_uri: str, columns: pa.Schema, named_by: str, storage: Stora
         rows = read_table(uri, columns, storage)
         tables.append(rows.filter(pc.field(named_by) == name_of(uri)))
     return pa.concat_tables(tables)
-
-
-def name_of(uri: str) -> str:
-    """The import or queue that a file is named by."""
-    return uri.rpartition("/")[2].removesuffix(".parquet")
 
 
 def latest(reviews: pa.Table, by: Sequence[str]) -> list[dict[str, Any]]:
