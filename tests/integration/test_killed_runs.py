@@ -56,10 +56,11 @@ def files_in(folder: Path) -> dict[str, tuple[int, int]]:
     return {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.glob("*.parquet")}
 
 
-def ledger_of(folder: Path, lake: str) -> Ledger:
+def ledger_of(folder: Path, lake: str, driver: subprocess.Popen[bytes] | None = None) -> Ledger:
     """What is done of an audit that has begun; its work folder is not there at once."""
     manifest = read_manifest(str(folder / "manifest"), Storage())
     while not (works := list((folder / lake / "_work").glob("*"))):
+        assert driver is None or driver.poll() is None, "the run ended before its work folder was there"
         time.sleep(0.05)
     return Ledger(str(works[0] / "checkpoint"), Storage(), manifest["frame_id"])
 
@@ -76,7 +77,7 @@ def test_a_killed_driver_leaves_finished_frames_to_the_next_run(
     # In a session of its own, so that whatever it leaves behind could be told from ours.
     driver = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2], start_new_session=True)
     try:
-        ledger = ledger_of(folder, lake.name)
+        ledger = ledger_of(folder, lake.name, driver)
         while ledger.num_done() < FINISHED_AT_KILL:
             assert driver.poll() is None, "the run ended before it could be killed"
             time.sleep(0.05)
