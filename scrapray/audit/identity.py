@@ -30,19 +30,18 @@ def public_settings(config: AuditConfig) -> dict[str, Any]:
 def work_id_of(manifest: pa.Table, card: BundleCard, config: AuditConfig) -> str:
     """Name of the folder of unfinished work.
 
-    It stands for all that decides the result of a frame, and the dates and sites, but not for the frames: late ones
-    join the work that is done. What was measured of a bundle decides no frame, nor does a night of which no frame can
-    be read, such as that of a strange key.
+    It stands for all that decides the result of a frame, and the dates, but not for the frames: late ones join the
+    work that is done, those of a late site too. What was measured of a bundle decides no frame, nor does a date of
+    which no frame can be read, such as that of a strange key.
     """
     readable = manifest.filter(pc.is_null(manifest["reject_stage"]))
-    nights = readable.group_by(["date", "site"]).aggregate([]).to_pylist()
     return sha256_of(
         {
             "card": replace(card, trained_on={}, metrics={}).to_json(),
             "settings": config.as_dict(*_SECTIONS_OF_A_FRAME),
             "code_version": scrapray.__version__,
             "schema_version": schema.SCHEMA_VERSION,
-            "nights": sorted(f"{night['date']} {night['site']}" for night in nights),
+            "dates": sorted(str(date) for date in pc.unique(readable["date"]).to_pylist()),
         }
     )[:_ID_CHARACTERS]
 

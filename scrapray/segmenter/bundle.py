@@ -1,7 +1,8 @@
 """A bundle: one folder with all that is needed to run a segmenter, ``weights.safetensors`` and ``card.json``.
 
 The card says what the weights are; the weights hold the vision tower, the multi-scale mechanism, the prompts and the
-text features made from them, so that an audit needs no text tower.
+text features made from them, so that an audit needs no text tower. They name their classes too: a card on which two
+names were exchanged would otherwise call every spray can a motor.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 import scrapray
@@ -24,12 +25,14 @@ from scrapray.segmenter.model import Segmenter, SegmenterConfig, prepare_tiles
 from scrapray.segmenter.tower import ClipConfig, build_clip, new_clip
 from scrapray.segmenter.whole_files import whole_file
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 CARD = "card.json"
 """Name of the card in the folder of a bundle; it is written last."""
 
 _WEIGHTS = "weights.safetensors"
+_CLASSES = "classes"
+"""In the header of the weights: the names of the contaminants, as JSON."""
 _TEXT_FEATURES = ("class_text_CE", "pair_text_2E")
 _READ_BYTES = 1 << 20
 _TEXT_TOLERANCE = 1e-2
@@ -71,8 +74,8 @@ class BundleCard:
             raise ConfigurationError(f"thresholds are {self.thresholds}, must be one for each of {self.class_names}")
         if not all(0 < threshold < 1 for threshold in self.thresholds):
             raise ConfigurationError(f"thresholds are {self.thresholds}, must be between 0 and 1")
-        if self.tile_px < 1:
-            raise ConfigurationError(f"tile_px is {self.tile_px}, must be 1 or more")
+        if not all(isinstance(side_px, int) and side_px >= 1 for side_px in self.tile_sides_px):
+            raise ConfigurationError(f"tiles have sides of {self.tile_sides_px} px, must be whole numbers from 1 on")
         if self.wide_tile_px is not None and self.wide_tile_px <= self.tile_px:
             raise ConfigurationError(f"wide_tile_px is {self.wide_tile_px}, must be above tile_px, {self.tile_px}")
 
@@ -128,7 +131,7 @@ class BundleCard:
                     f"{source}: bundle format {version}, this version of scrapray reads {FORMAT_VERSION}; "
                     f"update scrapray or export the bundle again"
                 )
-            return cls(
+            card = cls(
                 name=values["name"],
                 version=values["version"],
                 classes=tuple(
@@ -137,19 +140,26 @@ class BundleCard:
                 ),
                 thresholds=tuple(c["threshold"] for c in values["classes"]),
                 tile_px=values["tile_px"],
-                wide_tile_px=values.get("wide_tile_px"),
+                wide_tile_px=values["wide_tile_px"],
                 clip=ClipConfig.from_dict(values["clip"], source=source),
                 segmenter=SegmenterConfig.from_dict(values["segmenter"], source=source),
                 trained_on=values["trained_on"],
                 metrics=values["metrics"],
                 weights_sha256=values["weights_sha256"],
             )
+            whole = json.loads(card.to_json())
         except json.JSONDecodeError as error:
             raise ModelError(f"{source}: not readable as JSON: {error}; export the bundle again") from error
         except KeyError as error:
             raise ModelError(f"{source}: the card has no {error}; export the bundle again") from error
-        except (ConfigurationError, TypeError) as error:
+        except (ConfigurationError, TypeError, ValueError) as error:
             raise ModelError(f"{source}: {error}; export the bundle again") from error
+        if strange := sorted(key for key in whole.keys() | values.keys() if whole.get(key) != values.get(key)):
+            raise ModelError(
+                f"{source}: {', '.join(strange)} does not fit the rest of the card; undo the change, or export the "
+                f"bundle again"
+            )
+        return card
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +240,7 @@ def save_bundle(
         key: value.detach().cpu().to(torch.float32 if key in _TEXT_FEATURES else stored).contiguous()
         for key, value in segmenter.state().items()
     }
-    save_file(state, folder / _WEIGHTS)
+    save_file(state, folder / _WEIGHTS, metadata={_CLASSES: json.dumps(card.class_names)})
     card = replace(card, weights_sha256=sha256_of_file(folder / _WEIGHTS))
     write_card(folder, card)
     return card
@@ -262,23 +272,17 @@ def read_card(folder: Path) -> BundleCard:
         raise ModelError(f"{path}: not readable as text; export the bundle again") from error
 
 
-def load_bundle(folder: Path, expected_classes: Sequence[str] | None = None) -> Bundle:
+def load_bundle(folder: Path) -> Bundle:
     """Load a bundle for scoring, in fp32 on the CPU and without a text tower.
 
     Args:
         folder: Of the bundle.
-        expected_classes: Names that it must have, in this order.
 
     Raises:
-        ModelError: Card or weights are missing, damaged, not finite, do not belong together or are of another version,
-            or the classes are not those expected.
+        ModelError: Card or weights are missing, damaged, not finite, do not belong together, are of other classes or
+            of another version.
     """
     card = read_card(folder)
-    if expected_classes is not None and tuple(expected_classes) != card.class_names:
-        raise ModelError(
-            f"{folder}: the bundle tells {', '.join(card.class_names)}, asked for {', '.join(expected_classes)}; "
-            f"use another bundle or correct the list of classes"
-        )
     with torch.device("meta"):
         model = Segmenter(card.segmenter, card.clip, card.classes, new_clip(card.clip), with_text=False)
     model.load_state(_read_weights(folder, card))
@@ -333,7 +337,8 @@ def check_bundle(folder: Path, expected_sha256: str | None = None) -> BundleCard
         expected_sha256: Hash that ``bundle_sha256`` must give.
 
     Raises:
-        ModelError: Card or weights are missing, damaged, do not belong together or are not those expected.
+        ModelError: Card or weights are missing, damaged, do not belong together, are of other classes or not those
+            expected.
     """
     card = read_card(folder)
     _check_weights(folder, card)
@@ -359,16 +364,23 @@ def _check_weights(folder: Path, card: BundleCard) -> Path:
         raise ModelError(
             f"{path}: sha256 is {found[:12]}…, the card says {card.weights_sha256[:12]}…; copy the bundle again"
         )
+    try:
+        with safe_open(path, "pt") as file:
+            names = json.loads((file.metadata() or {}).get(_CLASSES, "[]"))
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path}: not readable as safetensors: {error}; export the bundle again") from error
+    if tuple(names) != card.class_names:
+        raise ModelError(
+            f"{folder}: the weights tell {', '.join(names) or 'nothing'}, the card {', '.join(card.class_names)}; give "
+            f"the card its own names back, or export the bundle again"
+        )
     return path
 
 
 def _read_weights(folder: Path, card: BundleCard) -> dict[str, torch.Tensor]:
     """The weights as fp32, if they are those of the card and finite."""
     path = _check_weights(folder, card)
-    try:
-        weights = {name: value.float() for name, value in load_file(path).items()}
-    except SafetensorError as error:
-        raise ModelError(f"{path}: not readable as safetensors: {error}; export the bundle again") from error
+    weights = {name: value.float() for name, value in load_file(path).items()}
     for name, value in weights.items():
         if not value.isfinite().all():
             raise ModelError(

@@ -94,6 +94,13 @@ def test_late_frames_are_another_run_of_the_same_work(card):
     assert work_id_of(more, card, CONFIG) == work_id_of(FRAMES, card, CONFIG)
 
 
+def test_a_late_site_joins_the_work_of_its_date_and_another_date_is_another_work(card):
+    late_site = manifest(("1", {}), ("2", {"site": "late"}))
+    assert work_id_of(late_site, card, CONFIG) == work_id_of(FRAMES, card, CONFIG)
+    next_night = manifest(("1", {}), ("2", {"date": dt.date(2030, 1, 1)}))
+    assert work_id_of(next_night, card, CONFIG) != work_id_of(FRAMES, card, CONFIG)
+
+
 def test_a_frame_that_can_be_downloaded_by_now_makes_another_run(card):
     settings = public_settings(CONFIG)
     work_id = work_id_of(FRAMES, card, CONFIG)

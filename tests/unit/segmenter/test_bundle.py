@@ -2,6 +2,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,20 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from scrapray.errors import ConfigurationError, ModelError
 from scrapray.labels import SCRAP_CONTAMINANTS
-from scrapray.segmenter.bundle import load_bundle, load_for_training, read_card, save_bundle, sha256_of_file
+from scrapray.segmenter.bundle import (
+    check_bundle,
+    load_bundle,
+    load_for_training,
+    read_card,
+    save_bundle,
+    sha256_of_file,
+    write_card,
+)
 from scrapray.segmenter.model import Segmenter, prepare_tiles
 from scrapray.segmenter.step import OptimConfig, make_optimizer
 from tests.fixtures.pictures import make_tiny_segmenter
@@ -45,9 +55,9 @@ def change_card(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
     """Change the weights and their hash in the card with them."""
     path = folder / "weights.safetensors"
-    state = load_file(path)
+    state, metadata = load_file(path), safe_open(path, "pt").metadata()
     change(state)
-    save_file(state, path)
+    save_file(state, path, metadata)
     change_card(folder, lambda card: card.update(weights_sha256=sha256_of_file(path)))
 
 
@@ -149,17 +159,29 @@ def test_changed_weights_are_refused_by_their_hash(copied: Path) -> None:
         load_bundle(copied)
 
 
-@pytest.mark.parametrize("expected", [("motor", "cable"), ("cable", "motor", "spray can")])
-def test_another_class_list_is_refused_by_name(expected: tuple[str, ...], tiny_bundle: Path) -> None:
-    with pytest.raises(ModelError, match=f"tells motor, cable, spray can, asked for {', '.join(expected)}"):
-        load_bundle(tiny_bundle, expected_classes=expected)
-    assert load_bundle(tiny_bundle, expected_classes=NAMES).card.class_names == NAMES
+@pytest.mark.parametrize("order", [(0, 1), (1, 0, 2), (0, 1, 1)])
+def test_a_card_of_other_classes_than_the_weights_is_refused_by_name(order: tuple[int, ...], copied: Path) -> None:
+    card = read_card(copied)
+    classes = tuple(card.classes[place] for place in order)
+    other = replace(card, classes=classes, thresholds=(0.5,) * len(classes))
+    write_card(copied, other)
+    for load in (load_bundle, check_bundle):
+        with pytest.raises(ModelError, match=f"tell motor, cable, spray can, the card {', '.join(other.class_names)};"):
+            load(copied)
+
+
+def test_weights_without_names_of_classes_are_refused(copied: Path) -> None:
+    path = copied / "weights.safetensors"
+    save_file(load_file(path), path)
+    write_card(copied, replace(read_card(copied), weights_sha256=sha256_of_file(path)))
+    with pytest.raises(ModelError, match="the weights tell nothing, the card motor, cable, spray can; give"):
+        load_bundle(copied)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda card: card.update(format_version=2), "bundle format 2, this version of scrapray reads 1"),
+        (lambda card: card.update(format_version=1), "bundle format 1, this version of scrapray reads 2"),
         (lambda card: card.pop("tile_px"), "the card has no 'tile_px'"),
         (lambda card: card["classes"][0].pop("severity"), "the card has no 'severity'"),
         (lambda card: card["classes"][0].update(severity=9), "severity is 9, must be 1 to 3"),
@@ -167,7 +189,13 @@ def test_another_class_list_is_refused_by_name(expected: tuple[str, ...], tiny_b
         (lambda card: card["segmenter"].pop("stages"), r"settings differ by \['stages'\]"),
         (lambda card: card["segmenter"].update(temperature=-1), "temperature must be above 0"),
         (lambda card: card["clip"].update(model_cfg={}), "not the configuration of a plain CLIP"),
-        (lambda card: card.update(tile_px=0), "tile_px is 0"),
+        (lambda card: card.update(tile_px=0), r"tiles have sides of \(0,\) px"),
+        (lambda card: card.update(tile_px=64.5), r"tiles have sides of \(64\.5,\) px"),
+        (lambda card: card.update(metrics=None), "not iterable"),
+        (lambda card: card.update(trained_on=[1]), "export the bundle again"),
+        (lambda card: card.update(input_px=64), "input_px does not fit the rest of the card"),
+        (lambda card: card.update(threshold=0.9), "threshold does not fit the rest of the card"),
+        (lambda card: card["classes"][0].update(prompt="a motor"), "classes does not fit the rest of the card"),
     ],
 )
 def test_a_card_that_cannot_be_used_is_refused_by_name(
