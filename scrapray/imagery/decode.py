@@ -5,12 +5,23 @@ import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from scrapray.errors import FrameError
 
 _FORMATS = ("JPEG", "MPO", "PNG")
 """MPO is what Pillow calls a JPEG that carries a second picture behind the first; cameras write it as .jpg."""
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How to turn a picture upright, by its EXIF orientation."""
 
 
 def decode_frame(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
@@ -95,7 +106,9 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    ImageOps.exif_transpose(image, in_place=True)
+    # Not with ImageOps.exif_transpose, which writes all of EXIF again and fails where a camera has mistyped a tag.
+    if turn := _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1)):
+        image = image.transpose(turn)
     if image.mode.startswith("I"):
         # Sixteen bits: Pillow's own conversion to 8 bits cuts everything above 255 off.
         grey_HW = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)

@@ -69,6 +69,17 @@ def test_exif_rotation_is_applied(orientation: int) -> None:
     assert np.abs(frame_HW3.astype(int) - LEFT_RED_RIGHT_BLUE).mean() < 3
 
 
+def test_a_mistyped_exif_tag_does_not_keep_a_frame_from_being_turned() -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "a maker"
+    exif[0x0112] = 6
+    as_text, as_fraction = struct.pack(">HHI", 0x010F, 2, 8), struct.pack(">HHI", 0x010F, 10, 1)
+    assert as_text in exif.tobytes()
+    stored = Image.fromarray(LEFT_RED_RIGHT_BLUE).transpose(Image.Transpose.ROTATE_90)
+    data = encoded(stored, "JPEG", quality=95, exif=exif.tobytes().replace(as_text, as_fraction))
+    assert np.abs(decode_frame(data, MAX_PIXELS).astype(int) - LEFT_RED_RIGHT_BLUE).mean() < 3
+
+
 def test_greyscale_becomes_three_equal_channels() -> None:
     grey_HW = np.arange(256, dtype=np.uint8).reshape(16, 16)
     frame_HW3 = decode_frame(encoded(Image.fromarray(grey_HW), "PNG"), MAX_PIXELS)
