@@ -1,9 +1,11 @@
 """Bytes of an archived frame -> RGB pixels, or the reason why there are none."""
 
 import io
+import re
 import warnings
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -23,6 +25,14 @@ _UPRIGHT = {
 }
 """How to turn a picture upright, by its EXIF orientation."""
 
+_SEGMENT = re.compile(rb"\xff([\xc0-\xfe])(..)", re.DOTALL)
+"""How a segment in the header of a JPEG begins: its kind and its length."""
+_START_OF_SCAN = b"\xda"
+_FIRST_WITHOUT_PIXELS = b"\xe0"
+"""Below it are the kinds of segment that pixels depend on; from it on those of applications, and comments."""
+_WHOLE_SPECTRUM = b"\x00\x3f\x00"
+"""What a scan that is not progressive holds; some cameras write something else here, which decoders pass over."""
+
 
 def decode_frame(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     """Decode a JPEG or PNG of any size, whatever its file name claims.
@@ -39,7 +49,8 @@ def decode_frame(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
 
     Raises:
         FrameError: Stage ``decode`` with reason ``empty``, ``not_an_image``, ``unsupported_format``,
-            ``too_many_pixels``, ``truncated`` or ``damaged``.
+            ``too_many_pixels``, ``truncated`` or ``damaged``. A JPEG is damaged as well if its scan ends before its
+            picture does or goes on behind it, as it does around a hole.
     """
     if not data:
         raise FrameError("decode", "empty")
@@ -52,11 +63,14 @@ def decode_frame(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     if image.width * image.height > max_pixels:
         raise FrameError("decode", "too_many_pixels", f"{image.width}x{image.height}")
     try:
-        return _to_rgb(image)
+        frame_HW3 = _to_rgb(image)
+        if image.format != "PNG":
+            _check_scan(data, progressive="progressive" in image.info)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
         raise FrameError("decode", "truncated" if "truncated" in str(error) else "damaged", str(error)) from error
+    return frame_HW3
 
 
 def decode_class_indexes(data: bytes, frame_hw: tuple[int, int]) -> NDArray[np.int32]:
@@ -116,3 +130,29 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     if "transparency" in image.info:
         image = image.convert("RGBA")
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _check_scan(data: bytes, *, progressive: bool) -> None:
+    """Refuse a JPEG whose scan and picture do not end together: Pillow would fill what is missing with grey.
+
+    libjpeg warns of it, and Pillow does not pass warnings on. It warns as well of what takes nothing from the picture,
+    such as versions, colour profiles and stray bytes in the header, so it is given a header without these. What comes
+    behind the end of the picture does not matter. A small hole that happens to hold as many blocks as it hides stays
+    unseen, and so do scans that are missing whole from a progressive picture, which is then coarse all over.
+
+    Raises:
+        ValueError: With the warning.
+    """
+    kept, end = [data[:2]], 2
+    while kept[-1][1:2] != _START_OF_SCAN and (segment := _SEGMENT.search(data, end)):
+        end = segment.start() + 2 + int.from_bytes(segment[2])
+        if segment[1] < _FIRST_WITHOUT_PIXELS:
+            kept.append(data[segment.start() : end])
+    if not progressive:
+        kept[-1] = kept[-1][:-3] + _WHOLE_SPECTRUM
+    try:
+        # Grey and as small as can be: all of the scan is read, and next to no pixel is computed.
+        simplejpeg.decode_jpeg(b"".join([*kept, data[end:]]), "GRAY", min_height=1, min_width=1, strict=True)
+    except ValueError as error:
+        if "subsampling" not in str(error):  # a rare one, which TurboJPEG does not know: no sign of damage
+            raise
