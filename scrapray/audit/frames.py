@@ -239,9 +239,11 @@ class FrameSegmenter:
         for tile_HW3, (sight, (x0, y0, x1, y1), step) in zip(batch_NHW3, tiles, strict=False):
             tile_HW3[:] = sight.pixels_HW3[y0:y1, x0:x1][::step, ::step]
         scores_NKhw = self._score_tiles(batch_NHW3)[: len(tiles)]
-        if not np.isfinite(scores_NKhw).all():
+        finite_N = np.isfinite(scores_NKhw).all(axis=(1, 2, 3))
+        if not finite_N.all():
+            astray = tiles[int(finite_N.argmin())].sight.source
             raise ModelError(
-                f"the model gives frame {tiles[0].sight.source.frame_id} scores that are NaN or infinite; set "
+                f"the model gives frame {astray.frame_id} scores that are NaN or infinite; set "
                 '[segment] precision = "fp32", or give another model'
             )
         stride_px = self._segment.map_stride_px

@@ -45,6 +45,7 @@ OWNERS = {
     "schedulefree": TORCH,
     "cv2": frozenset({"imagery"}),
     "PIL": frozenset({"imagery"}),
+    "simplejpeg": frozenset({"imagery"}),
     "pycocotools": frozenset({"imagery"}),
     "mlflow": frozenset({"outside world"}),
     "fsspec": frozenset({"outside world"}),

@@ -416,6 +416,17 @@ def test_scores_that_are_not_finite_are_the_fault_of_the_model(score: float, til
         rows_of(segmenter(gone_astray, tile_sides_px), [png(picture())])
 
 
+def test_the_frame_whose_scores_are_not_finite_is_named_and_not_its_neighbour_in_the_batch() -> None:
+    class AstrayOnMotors(RedIsMotor):
+        def __call__(self, tiles_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+            scores_NKhw = super().__call__(tiles_NHW3)
+            return np.where(scores_NKhw == 1, np.float32("nan"), scores_NKhw)
+
+    clean, dirty = picture(TILE, TILE), with_motor(picture(TILE, TILE), 20, 20)
+    with pytest.raises(ModelError, match="frame f1 scores"):
+        rows_of(segmenter(AstrayOnMotors()), [png(clean), png(dirty), png(dirty)])
+
+
 def test_running_out_of_memory_while_decoding_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise MemoryError

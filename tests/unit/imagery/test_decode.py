@@ -1,4 +1,5 @@
 import io
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -69,6 +70,17 @@ def test_exif_rotation_is_applied(orientation: int) -> None:
     assert np.abs(frame_HW3.astype(int) - LEFT_RED_RIGHT_BLUE).mean() < 3
 
 
+def test_a_mistyped_exif_tag_does_not_keep_a_frame_from_being_turned() -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "a maker"
+    exif[0x0112] = 6
+    as_text, as_fraction = struct.pack(">HHI", 0x010F, 2, 8), struct.pack(">HHI", 0x010F, 10, 1)
+    assert as_text in exif.tobytes()
+    stored = Image.fromarray(LEFT_RED_RIGHT_BLUE).transpose(Image.Transpose.ROTATE_90)
+    data = encoded(stored, "JPEG", quality=95, exif=exif.tobytes().replace(as_text, as_fraction))
+    assert np.abs(decode_frame(data, MAX_PIXELS).astype(int) - LEFT_RED_RIGHT_BLUE).mean() < 3
+
+
 def test_greyscale_becomes_three_equal_channels() -> None:
     grey_HW = np.arange(256, dtype=np.uint8).reshape(16, 16)
     frame_HW3 = decode_frame(encoded(Image.fromarray(grey_HW), "PNG"), MAX_PIXELS)
@@ -128,6 +140,69 @@ def test_each_kind_of_bad_bytes_has_its_reason() -> None:
 def test_a_jpeg_cut_anywhere_is_a_frame_error(cut: int) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     assert reason_of(encoded(noise, "JPEG")[:cut]) in {"truncated", "not_an_image", "damaged"}
+
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+END = b"\xff\xd9"
+
+
+@pytest.mark.parametrize(
+    "jpeg",
+    [
+        encoded(NOISE, "JPEG"),
+        encoded(NOISE, "JPEG", progressive=True),
+        encoded(NOISE, "JPEG", restart_marker_rows=1),
+        encoded(NOISE.convert("L"), "JPEG"),
+        encoded(NOISE.convert("CMYK"), "JPEG"),
+    ],
+    ids=["sequential", "progressive", "restarting", "grey", "cmyk"],
+)
+def test_a_jpeg_with_a_hole_is_damaged_though_it_has_an_end(jpeg: bytes) -> None:
+    third = len(jpeg) // 3
+    decode_frame(jpeg, MAX_PIXELS)
+    assert reason_of(jpeg[: -third // 2] + END) == "damaged"
+    assert reason_of(jpeg[: -2 * third] + bytes(third) + jpeg[-third:]) == "damaged"
+
+
+def test_a_jpeg_without_some_of_its_restart_intervals_is_damaged() -> None:
+    pieces = re.split(rb"(?=\xff[\xd0-\xd7])", encoded(NOISE, "JPEG", restart_marker_rows=1))
+    assert len(pieces) == 4
+    decode_frame(b"".join(pieces), MAX_PIXELS)
+    assert reason_of(b"".join([*pieces[:1], *pieces[2:]])) == "damaged"
+    assert reason_of(b"".join([*pieces[:3], END])) == "damaged"
+
+
+PLAIN = encoded(NOISE, "JPEG")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        PLAIN + b"serial number 0815",
+        PLAIN + bytes(4096),
+        PLAIN + PLAIN[:500],
+        encoded(NOISE, "MPO", save_all=True, append_images=[NOISE])[:-500],
+        PLAIN[:-2] + b"\xff" * 64 + END,
+        PLAIN.replace(b"JFIF\0\x01", b"JFIF\0\x02"),
+        PLAIN[:2] + b"\xff\xe2\x00\x12ICC_PROFILE\0\x02\x03ab" + PLAIN[2:],
+        PLAIN.replace(b"\xff\xdb", b"stray\0\xff\xdb", 1),
+        PLAIN.replace(b"\xff\xdb", b"\xff\xff\xff\xdb", 1),
+        PLAIN.replace(b"\x00\x3f\x00", b"\x00\x00\x00", 1),
+    ],
+    ids=["text", "zeros", "start", "mpo", "filled", "version", "profile", "stray", "fill", "spectrum"],
+)
+def test_an_odd_jpeg_that_lacks_nothing_is_used(odd: bytes) -> None:
+    assert odd != PLAIN
+    np.testing.assert_array_equal(decode_frame(odd, MAX_PIXELS), decode_frame(PLAIN, MAX_PIXELS))
+
+
+def test_a_jpeg_with_rare_subsampling_is_used() -> None:
+    plain = encoded(Image.new("RGB", (32, 16), (128, 128, 128)), "JPEG", keep_rgb=True)
+    size = plain.index(b"\xff\xc0")
+    header = bytearray(plain[: plain.index(b"\x00\x3f\x00", size) + 3])
+    header[size + 11] = 0x42  # four blocks by two of the first channel for each of the others
+    ten_blocks = int("001010" * 10 + "1111", 2).to_bytes(8)
+    assert (decode_frame(bytes(header) + ten_blocks + END, MAX_PIXELS) == 128).all()
 
 
 @pytest.mark.parametrize("side", [1001, 10_000, 20_000])
