@@ -4,8 +4,9 @@
 
 ``date`` is the local calendar date at the site. All frames that the gate log gives to a load have the date of its
 first moment; all others have their own, so a load that only the time-gap rule knows ends at midnight, and so does the
-search for duplicates. Frames that cannot be read as the key pattern says have the date of their last change. Content
-is compared by what S3 tells of it; in folders, where that would mean to read every file, the audit finds what repeats.
+search for duplicates. Frames whose keys tell no date have that of their last change, which in an archive that was
+copied may be any; when one date is indexed, those of other dates are counted. Content is compared by what S3 tells of
+it; in folders, where that would mean to read every file, the audit finds what repeats.
 
 A gate log that was corrected, or a late upload, may move frames into or out of dates that were indexed before. When one
 date is indexed, those beside it are compared with the archive, and what differs is told.
@@ -63,6 +64,8 @@ class IndexSummary:
 
     Attributes:
         num_other_keys: Keys without an ending of a picture; they are in no table.
+        num_undated: Frames left out of the one date that was indexed, since their keys tell no date and they were last
+            changed on another one.
         rejected: Number of frames for each reason.
         gate_log_faults: One sentence for each record of the gate log that was left out or overlaps another.
         outdated: Of the dates beside the one indexed, those whose manifest is no longer what the archive and the gate
@@ -71,6 +74,7 @@ class IndexSummary:
 
     num_frames: int = 0
     num_other_keys: int = 0
+    num_undated: int = 0
     size_bytes: int = 0
     num_loads: int = 0
     num_trucks: int = 0
@@ -89,6 +93,14 @@ class IndexSummary:
             "load known from: " + _listed(self.load_sources),
             "rejected: " + _listed(self.rejected),
             f"other keys: {self.num_other_keys}",
+            *(
+                [
+                    f"left out: {self.num_undated} frames whose keys tell no date, last changed on other dates; "
+                    "correct key_pattern, or index without --date to keep them"
+                ]
+                if self.num_undated
+                else []
+            ),
             *(f"gate log: {fault}" for fault in shown),
             *([f"gate log: {len(hidden)} faults more"] if hidden else []),
             *(
@@ -142,6 +154,9 @@ def index_archive(
         spool = _Spool(Path(folder))
         for stored in _frames(storage, archive_uri, archive.suffixes, summary, progress):
             row = _describe(stored, grammar, arrivals)
+            if row["date"] is None:
+                row["date"] = stored.modified_utc.astimezone(grammar.zone).date()
+                summary.num_undated += date not in (None, row["date"])
             if date is None or row["date"] in (date, *beside):
                 spool.add(row)
         _write_dates(spool, manifest_uri, archive, date, storage, summary)
@@ -221,7 +236,7 @@ def _frames(
 
 
 def _describe(stored: StoredObject, grammar: KeyGrammar, arrivals: GateLog) -> _Row:
-    """What is known of one frame by itself."""
+    """What is known of one frame by itself; its date is None where the key tells none."""
     row: _Row = dict.fromkeys(_SPOOLED.names)
     row["frame_id"] = frame_id_of(stored.uri, stored.etag)
     row["uri"] = stored.uri
@@ -234,7 +249,7 @@ def _describe(stored: StoredObject, grammar: KeyGrammar, arrivals: GateLog) -> _
     except FrameError as error:
         row["reject_reason"] = error.reason
         row["site"] = grammar.site or "unknown"
-        row["date"] = stored.modified_utc.astimezone(grammar.zone).date()
+        row["date"] = grammar.date_of(stored.key)
     else:
         row |= parts._asdict()
         _place_in_load(row, arrivals)

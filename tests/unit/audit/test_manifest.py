@@ -121,8 +121,19 @@ def test_frames_that_match_nothing_are_kept_with_a_reason_and_counted(tmp_path):
     assert all((row["reject_stage"] == "manifest") == (row["reject_reason"] is not None) for row in rows.values())
     assert summary.rejected == {"empty_object": 1, "bad_time": 1, "key_mismatch": 1}
     assert (summary.num_frames, summary.num_other_keys) == (4, 1)
+    assert rows["n/2026-11-20/c_993005.jpg"]["date"] == NIGHT, "the date is read though the time is none"
     assert rows["stray.jpg"]["date"] == dt.date(2026, 11, 23), "local date of its last change"
     assert rows["stray.jpg"]["site"] == "yard"
+
+
+@pytest.mark.parametrize(("date", "num_undated"), [(None, 0), (NIGHT, 2), (dt.date(2026, 11, 22), 0)])
+def test_frames_of_no_date_that_one_night_leaves_out_are_counted(date, num_undated, tmp_path):
+    undated = {"stray.jpg", "n/2026-13-45/c_063005.jpg"}
+    storage = archive_of("n/2026-11-20/c_063005.jpg", "n/2026-11-20/c_993005.jpg", *undated)
+    summary, rows = index(storage, tmp_path, date=date)
+    assert (summary.num_undated, undated <= set(rows)) == (num_undated, num_undated == 0)
+    assert ("left out: 2 frames whose keys tell no date" in str(summary)) == (num_undated > 0)
+    assert summary.rejected["bad_time"] == {None: 2, NIGHT: 1}.get(date, 1)
 
 
 @pytest.mark.parametrize(
