@@ -298,14 +298,16 @@ def test_of_many_faults_the_summary_tells_the_first_and_how_many_more():
     assert lines[-2:] == ["gate log: record 9", "gate log: 2 faults more"]
 
 
-# ---- duplicates -------------------------------------------------------------------------------------------------
+# ---- repeats ----------------------------------------------------------------------------------------------------
 
 
 def marks(rows):
-    """Key of each duplicate -> (reason, key of what it repeats)."""
+    """Key of each repeat -> (stage, reason, key of what it repeats)."""
     key_of = {row["frame_id"]: key for key, row in rows.items()}
     return {
-        key: (row["reject_reason"], key_of[row["duplicate_of"]]) for key, row in rows.items() if row["duplicate_of"]
+        key: (row["reject_stage"], row["reject_reason"], key_of[row["duplicate_of"]])
+        for key, row in rows.items()
+        if row["duplicate_of"]
     }
 
 
@@ -313,16 +315,35 @@ def test_the_same_content_again_is_marked_and_the_first_in_time_stays(tmp_path):
     first, second, other = (f"n/2026-11-20/c_06000{second}.jpg" for second in (1, 2, 3))
     storage = Archive({second: ("a" * 32, 5), first: ("a" * 32, 5), other: ("a" * 32, 6)})
     summary, rows = index(storage, tmp_path)
-    assert marks(rows) == {second: ("duplicate_content", first)}
-    assert rows[second]["reject_stage"] == "manifest"
+    assert marks(rows) == {second: ("frozen", "same_bytes", first)}
     assert rows[second]["load_id"] == rows[first]["load_id"]
-    assert summary.rejected == {"duplicate_content": 1}
+    assert summary.rejected == {"same_bytes": 1}
+
+
+BY_TRUCK = "{site}/{date}/{truck_id}/{load_id}/{camera_id}_{time}.jpg"
+
+
+@pytest.mark.parametrize(
+    ("other", "repeat"),
+    [
+        ("b/2026-11-20/1/L1/c_060005.jpg", None),
+        ("a/2026-11-20/2/L1/d_060005.jpg", None),
+        ("a/2026-11-20/1/L2/d_060005.jpg", None),
+        ("a/2026-11-20/1/L1/d_060005.jpg", ("duplicate", "same_bytes")),
+        ("a/2026-11-20/2/L2/c_060005.jpg", ("frozen", "same_bytes")),
+        ("a/2026-11-20/2/L2/c_060000.jpg", ("manifest", "duplicate_key")),
+    ],
+)
+def test_content_repeats_within_a_load_or_camera_only(other, repeat, tmp_path):
+    first = "a/2026-11-20/1/L1/c_060000.jpg"
+    _, rows = index(Archive(dict.fromkeys([first, other], ("a" * 32, 5))), tmp_path, BY_TRUCK)
+    assert marks(rows) == ({other: (*repeat, first)} if repeat else {})
 
 
 def test_content_uploaded_in_parts_is_compared_too(tmp_path):
     keys = [f"n/2026-11-20/c_06000{second}.jpg" for second in (1, 2)]
     _, rows = index(Archive(dict.fromkeys(keys, ("a" * 32 + "-3", 5))), tmp_path)
-    assert marks(rows) == {keys[1]: ("duplicate_content", keys[0])}
+    assert marks(rows) == {keys[1]: ("frozen", "same_bytes", keys[0])}
 
 
 def test_an_etag_that_is_no_hash_of_content_marks_nothing(tmp_path):
@@ -334,7 +355,7 @@ def test_an_etag_that_is_no_hash_of_content_marks_nothing(tmp_path):
 def test_the_same_camera_and_time_again_is_marked_and_the_first_key_stays(tmp_path):
     keys = [f"n/2026-11-20/{copy}/c_060000.jpg" for copy in ("b", "a")]
     _, rows = index(archive_of(*keys), tmp_path, "{site}/{date}/{copy}/{camera_id}_{time}.jpg")
-    assert marks(rows) == {keys[0]: ("duplicate_key", keys[1])}
+    assert marks(rows) == {keys[0]: ("manifest", "duplicate_key", keys[1])}
 
 
 def test_a_rejected_frame_is_no_original(tmp_path):
