@@ -46,7 +46,7 @@ class KeyParts(NamedTuple):
 
 
 class KeyGrammar:
-    """Reads keys by a pattern such as ``{site}/{date}/{truck_id}/{load_id}/{camera_id}_{time}.jpg``.
+    """Reads keys by a pattern such as ``{site}/{date}/{truck_id}/{load_id}/{camera_id}_{time}.{ext}``.
 
     A part matches within one folder; ``date`` and ``time`` match just what their formats can hold, slashes included.
     A name that stands twice must match the same text. A local hour that comes twice, when the clocks go back, is

@@ -102,6 +102,12 @@ def test_a_key_with_a_load_needs_no_gate_log(tmp_path):
     assert (summary.num_frames, summary.num_loads, summary.num_trucks, summary.dates) == (1, 1, 1, [NIGHT])
 
 
+def test_every_ending_of_a_picture_fits_the_default_pattern(tmp_path):
+    keys = [f"north/2026-11-20/7/L1/c_06300{n}{end}" for n, end in enumerate((".jpg", ".JPG", ".jpeg", ".Png"))]
+    summary, rows = index(archive_of(*keys), tmp_path, ArchiveConfig().key_pattern)
+    assert (summary.rejected, {row["camera_id"] for row in rows.values()}) == ({}, {"c"})
+
+
 def test_frames_that_match_nothing_are_kept_with_a_reason_and_counted(tmp_path):
     storage = archive_of(
         "n/2026-11-20/c_063005.jpg",
