@@ -143,7 +143,7 @@ def index_archive(
 
     Raises:
         ConfigurationError: The key pattern cannot work.
-        SchemaError: The gate log has not the columns it must have.
+        SchemaError: The gate log has not the columns it must have, or no record that can be read.
         StorageError: Archive, gate log or manifest cannot be reached.
     """
     started = time.monotonic()

@@ -292,7 +292,8 @@ def test_a_night_before_that_another_version_indexed_is_to_be_indexed_again(tmp_
 
 
 def test_faults_of_the_gate_log_are_told_in_the_summary(tmp_path):
-    gate_log = gate_log_of(tmp_path, "7,L1,,n,c,2026-11-20T06:10:00,2026-11-20T06:00:00")
+    good = "7,L2,,n,c,2026-11-20T08:00:00,2026-11-20T08:10:00"
+    gate_log = gate_log_of(tmp_path, "7,L1,,n,c,2026-11-20T06:10:00,2026-11-20T06:00:00", good)
     summary, rows = index(archive_of("n/2026-11-20/c_060500.jpg"), tmp_path / "m", gate_log=gate_log)
     assert len(summary.gate_log_faults) == 1
     assert "gate log: record 1 left out: from" in str(summary)
