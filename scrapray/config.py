@@ -84,7 +84,7 @@ class ArchiveConfig:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
-    key_pattern: str = "{site}/{date}/{truck_id}/{load_id}/{camera_id}_{time}.jpg"
+    key_pattern: str = "{site}/{date}/{truck_id}/{load_id}/{camera_id}_{time}.{ext}"
     date_format: str = "%Y-%m-%d"
     time_format: str = "%H%M%S"
     time_zone: str = "UTC"

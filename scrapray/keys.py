@@ -46,7 +46,7 @@ class KeyParts(NamedTuple):
 
 
 class KeyGrammar:
-    """Reads keys by a pattern such as ``{site}/{date}/{truck_id}/{load_id}/{camera_id}_{time}.jpg``.
+    """Reads keys by a pattern such as ``{site}/{date}/{truck_id}/{load_id}/{camera_id}_{time}.{ext}``.
 
     A part matches within one folder; ``date`` and ``time`` match just what their formats can hold, slashes included.
     A name that stands twice must match the same text. A local hour that comes twice, when the clocks go back, is
@@ -73,6 +73,7 @@ class KeyGrammar:
         parts = self._matcher.groupindex
         used = [form for part, form in (("date", date_format), ("time", time_format)) if part in parts]
         self._has_date = "date" in parts
+        self._whole_date_format = date_format if self._has_date and _tells_date(date_format) else None
         self._format = " ".join(used)
         _check_moment(pattern, self._format)
         if site is None and "site" not in parts:
@@ -105,6 +106,16 @@ class KeyGrammar:
             supplier=parts.get("supplier"),
             place=parts.get(self._place_part),
         )
+
+    def date_of(self, key: str) -> date | None:
+        """The date in a key whose time may be none; None where the key does not fit or holds no date by itself."""
+        match = self._matcher.fullmatch(key)
+        if match is None or self._whole_date_format is None:
+            return None
+        try:
+            return datetime.strptime(match["date"], self._whole_date_format).date()
+        except ValueError:
+            return None
 
     def _moment(self, parts: dict[str, str]) -> datetime:
         text = f"{parts['date']} {parts['time']}" if self._has_date else parts["time"]
@@ -165,9 +176,13 @@ def _format_regex(form: str) -> str:
     return "".join(_DIRECTIVES[piece] if index % 2 else re.escape(piece) for index, piece in enumerate(pieces))
 
 
-def _check_moment(pattern: str, form: str) -> None:
+def _tells_date(form: str) -> bool:
     told = set(_DIRECTIVE.findall(form))
-    if not (told & {"Y", "y"} and (told >= {"m", "d"} or "j" in told) and "H" in told):
+    return bool(told & {"Y", "y"}) and (told >= {"m", "d"} or "j" in told)
+
+
+def _check_moment(pattern: str, form: str) -> None:
+    if not (_tells_date(form) and "%H" in form):
         raise ConfigurationError(
             f"[archive] key_pattern {pattern!r} with the formats {form!r} tells no full date and time; "
             "it needs {date} and {time}, or a {time} whose time_format holds both"

@@ -1,7 +1,7 @@
 """The yard's own table of arrivals, asked which load a frame shows.
 
 One wrong record must not cost the night: it is left out and reported, and its frames fall to the time-gap rule. A
-table without the columns it must have is an error before any work.
+table without the columns it must have, or of wrong records alone, is an error before any work.
 """
 
 import csv
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from itertools import accumulate
+from math import isnan
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -112,7 +113,7 @@ def read_gate_log(config: GateLogConfig, storage: Storage, time_zone: str = "UTC
             configuration names none.
 
     Raises:
-        SchemaError: The table cannot be read or has not the columns it must have.
+        SchemaError: The table cannot be read, has not the columns it must have, or has records and no right one.
         StorageError: It cannot be reached.
     """
     data = storage.read_bytes(config.uri)
@@ -132,6 +133,11 @@ def read_gate_log(config: GateLogConfig, storage: Storage, time_zone: str = "UTC
             arrivals.append(_arrival(number, ours, zone, site_zone))
         except (ValueError, OverflowError) as error:  # the second of a time at the end of the calendar
             faults.append(f"record {number} left out: {error}")
+    if faults and not arrivals:
+        raise SchemaError(
+            f"no record of gate log {config.uri} can be read; {faults[0]}; "
+            "correct the table, or say under [gate_log.columns] which columns hold what"
+        )
     return GateLog(arrivals, faults)
 
 
@@ -165,9 +171,7 @@ def _read_csv(uri: str, data: bytes) -> tuple[list[str], list[dict[str, Any]]]:
 
 
 def _arrival(record: int, values: Mapping[str, Any], zone: ZoneInfo, site_zone: ZoneInfo) -> Arrival:
-    for name in ("truck_id", "load_id", "camera"):
-        if values[name] is None or not str(values[name]).strip():
-            raise ValueError(f"{name} is empty")
+    truck_id, load_id, place = (_filled(name, values[name]) for name in ("truck_id", "load_id", "camera"))
     begin, end = _moment("from", values["from"]), _moment("until", values["until"])
     begin = begin if begin.tzinfo else begin.replace(tzinfo=zone)
     end = end if end.tzinfo else end.replace(tzinfo=zone)
@@ -178,25 +182,45 @@ def _arrival(record: int, values: Mapping[str, Any], zone: ZoneInfo, site_zone: 
         raise ValueError(f"from {values['from']} is after until {values['until']}")
     return Arrival(
         record=record,
-        truck_id=str(values["truck_id"]).strip(),
-        load_id=str(values["load_id"]).strip(),
-        supplier=_text(values["supplier"]),
-        site=_text(values["site"]),
-        place=str(values["camera"]).strip(),
+        truck_id=truck_id,
+        load_id=load_id,
+        supplier=_text("supplier", values["supplier"]),
+        site=_text("site", values["site"]),
+        place=place,
         from_utc=begin.astimezone(UTC),
         until_utc=end.astimezone(UTC),
         date=begin.astimezone(site_zone).date(),
     )
 
 
-def _text(value: Any) -> str | None:
-    return str(value).strip() or None if value is not None else None
+def _filled(name: str, value: Any) -> str:
+    text = _text(name, value)
+    if text is None:
+        raise ValueError(f"{name} is empty")
+    return text
+
+
+def _text(name: str, value: Any) -> str | None:
+    """A cell as the yard would write it, whatever its type: 7 for 7.0; None for an empty one and for NaN."""
+    match value:
+        case None:
+            return None
+        case float() if isnan(value):
+            return None
+        case float() if value.is_integer():
+            return str(int(value))
+        case bytes():
+            try:
+                return value.decode().strip() or None
+            except UnicodeDecodeError:
+                raise ValueError(f"{name} is {value!r}, not UTF-8") from None
+    return str(value).strip() or None
 
 
 def _moment(name: str, value: Any) -> datetime:
     if isinstance(value, datetime):
         return value
     try:
-        return datetime.fromisoformat(str(value).strip())
+        return datetime.fromisoformat(_text(name, value) or "")
     except ValueError:
         raise ValueError(f"{name} is {value!r}, not a time such as 2026-11-20T06:30:00") from None

@@ -4,8 +4,9 @@
 
 ``date`` is the local calendar date at the site. All frames that the gate log gives to a load have the date of its
 first moment; all others have their own, so a load that only the time-gap rule knows ends at midnight, and so does the
-search for duplicates. Frames that cannot be read as the key pattern says have the date of their last change. Content
-is compared by what S3 tells of it; in folders, where that would mean to read every file, the audit finds what repeats.
+search for duplicates. Frames whose keys tell no date have that of their last change, which in an archive that was
+copied may be any; when one date is indexed, those of other dates are counted. Content is compared by what S3 tells of
+it; in folders, where that would mean to read every file, the audit finds what repeats, by the same rule.
 
 A gate log that was corrected, or a late upload, may move frames into or out of dates that were indexed before. When one
 date is indexed, those beside it are compared with the archive, and what differs is told.
@@ -33,6 +34,7 @@ from scrapray.config import ArchiveConfig, GateLogConfig
 from scrapray.errors import FrameError, SchemaError, StorageError
 from scrapray.keys import KeyGrammar, frame_id_of, grammar_of
 from scrapray.lake import read_table, write_table
+from scrapray.statistics.repeats import Look, Repeat, find_repeats
 from scrapray.storage import Storage, StoredObject, absolute, join
 
 _Row = dict[str, Any]
@@ -40,6 +42,7 @@ _PLACE = pa.field("place", pa.string())
 _SPOOLED = schema.MANIFEST.append(_PLACE)
 _DECIDED = ["load_id", "load_source", "reject_stage", "reject_reason", "duplicate_of"]
 _COMPARED = ["frame_id", "etag", "size_bytes", "site", "camera_id", "place", "truck_id", *_DECIDED]
+_EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 _ONE_DAY = datetime.timedelta(days=1)
 _FAULTS_SHOWN = 10
 _ROWS_IN_MEMORY = 20_000
@@ -63,6 +66,8 @@ class IndexSummary:
 
     Attributes:
         num_other_keys: Keys without an ending of a picture; they are in no table.
+        num_undated: Frames left out of the one date that was indexed, since their keys tell no date and they were last
+            changed on another one.
         rejected: Number of frames for each reason.
         gate_log_faults: One sentence for each record of the gate log that was left out or overlaps another.
         outdated: Of the dates beside the one indexed, those whose manifest is no longer what the archive and the gate
@@ -71,6 +76,7 @@ class IndexSummary:
 
     num_frames: int = 0
     num_other_keys: int = 0
+    num_undated: int = 0
     size_bytes: int = 0
     num_loads: int = 0
     num_trucks: int = 0
@@ -89,6 +95,14 @@ class IndexSummary:
             "load known from: " + _listed(self.load_sources),
             "rejected: " + _listed(self.rejected),
             f"other keys: {self.num_other_keys}",
+            *(
+                [
+                    f"left out: {self.num_undated} frames whose keys tell no date, last changed on other dates; "
+                    "correct key_pattern, or index without --date to keep them"
+                ]
+                if self.num_undated
+                else []
+            ),
             *(f"gate log: {fault}" for fault in shown),
             *([f"gate log: {len(hidden)} faults more"] if hidden else []),
             *(
@@ -129,7 +143,7 @@ def index_archive(
 
     Raises:
         ConfigurationError: The key pattern cannot work.
-        SchemaError: The gate log has not the columns it must have.
+        SchemaError: The gate log has not the columns it must have, or no record that can be read.
         StorageError: Archive, gate log or manifest cannot be reached.
     """
     started = time.monotonic()
@@ -142,6 +156,9 @@ def index_archive(
         spool = _Spool(Path(folder))
         for stored in _frames(storage, archive_uri, archive.suffixes, summary, progress):
             row = _describe(stored, grammar, arrivals)
+            if row["date"] is None:
+                row["date"] = stored.modified_utc.astimezone(grammar.zone).date()
+                summary.num_undated += date not in (None, row["date"])
             if date is None or row["date"] in (date, *beside):
                 spool.add(row)
         _write_dates(spool, manifest_uri, archive, date, storage, summary)
@@ -221,7 +238,7 @@ def _frames(
 
 
 def _describe(stored: StoredObject, grammar: KeyGrammar, arrivals: GateLog) -> _Row:
-    """What is known of one frame by itself."""
+    """What is known of one frame by itself; its date is None where the key tells none."""
     row: _Row = dict.fromkeys(_SPOOLED.names)
     row["frame_id"] = frame_id_of(stored.uri, stored.etag)
     row["uri"] = stored.uri
@@ -234,7 +251,7 @@ def _describe(stored: StoredObject, grammar: KeyGrammar, arrivals: GateLog) -> _
     except FrameError as error:
         row["reject_reason"] = error.reason
         row["site"] = grammar.site or "unknown"
-        row["date"] = stored.modified_utc.astimezone(grammar.zone).date()
+        row["date"] = grammar.date_of(stored.key)
     else:
         row |= parts._asdict()
         _place_in_load(row, arrivals)
@@ -325,12 +342,12 @@ def _write_dates(
 
 
 def _finish(spooled: pa.Table, max_gap_s: float, zone: ZoneInfo) -> pa.Table:
-    """What is known of the frames of one date only beside each other: loads by time, and duplicates."""
+    """What is known of the frames of one date only beside each other: loads by time, and repeats."""
     table = spooled.sort_by([("taken_utc", "ascending"), ("uri", "ascending")])
     taken_us = table.column("taken_utc").cast(pa.int64())  # datetimes would be most of the time of an index
     rows = table.select(_COMPARED).append_column("taken_us", taken_us).to_pylist()
     _assign_time_gap_loads(rows, max_gap_s, zone)
-    _mark_duplicates(rows)
+    _mark_repeats(rows)
     for name in _DECIDED:
         decided = pa.array([row[name] for row in rows], pa.string())
         table = table.set_column(table.column_names.index(name), name, decided)
@@ -360,26 +377,41 @@ def _assign_time_gap_loads(rows: list[_Row], max_gap_s: float, zone: ZoneInfo) -
         running[key] = row
 
 
-def _mark_duplicates(rows: list[_Row]) -> None:
-    """Reject frames that repeat the content, or the site, camera and time, of one before them in (time, key)."""
-    contents: dict[tuple[str, int], str] = {}
+def _mark_repeats(rows: list[_Row]) -> None:
+    """Reject frames that repeat the site, camera and time, or the content, of one before them.
+
+    Of content that S3 tells, this says what an audit would say that had read it.
+    """
     moments: dict[tuple[str, str, int], str] = {}
     for row in rows:
-        if row["reject_stage"]:
-            continue
-        content = (row["etag"], row["size_bytes"]) if _MD5_ETAG.fullmatch(row["etag"]) else None
-        moment = (row["site"], row["camera_id"], row["taken_us"]) if row["camera_id"] else None
-        if content in contents:
-            row |= _duplicate(contents[content], "duplicate_content")
-        elif moment in moments:
-            row |= _duplicate(moments[moment], "duplicate_key")
-        else:
-            contents |= {content: row["frame_id"]} if content else {}
-            moments |= {moment: row["frame_id"]} if moment else {}
+        if row["camera_id"] and not row["reject_stage"]:
+            first = moments.setdefault((row["site"], row["camera_id"], row["taken_us"]), row["frame_id"])
+            if first != row["frame_id"]:
+                row |= _repeat(Repeat("manifest", "duplicate_key", first))
+    repeats = find_repeats(map(_look, filter(_tells_content, rows)), max_difference=0)
+    for row in rows:
+        if repeat := repeats.get(row["frame_id"]):
+            row |= _repeat(repeat)
 
 
-def _duplicate(frame_id: str, reason: str) -> _Row:
-    return {"reject_stage": "manifest", "reject_reason": reason, "duplicate_of": frame_id}
+def _repeat(repeat: Repeat) -> _Row:
+    return {"reject_stage": repeat.stage, "reject_reason": repeat.reason, "duplicate_of": repeat.of}
+
+
+def _tells_content(row: _Row) -> bool:
+    return not row["reject_stage"] and _MD5_ETAG.fullmatch(row["etag"]) is not None
+
+
+def _look(row: _Row) -> Look:
+    """What S3 tells of a frame's content, in place of the hash that an audit takes of its bytes."""
+    return Look(
+        frame_id=row["frame_id"],
+        load_key=(row["site"], row["truck_id"], row["load_id"]),
+        camera_key=(row["site"], row["camera_id"]) if row["camera_id"] else None,
+        taken_utc=_EPOCH + datetime.timedelta(microseconds=row["taken_us"]),
+        content_sha256=f"{row['etag']} {row['size_bytes']}",
+        thumbnail=None,
+    )
 
 
 def _count(day: datetime.date, table: pa.Table, summary: IndexSummary, trucks: set[tuple[str, str]]) -> None:

@@ -204,7 +204,7 @@ def test_the_railcar_frames_come_from_a_bucket_with_their_gate_log(s3, storage, 
         gate_log=settings.gate_log,
     )
     assert (summary.num_frames, summary.num_loads, summary.num_other_keys) == (48, 14, 1)
-    assert summary.rejected == {"duplicate_content": 1}
+    assert summary.rejected == {"same_bytes": 1}
     night = dt.date(2021, 3, 17)
     assert read_manifest(join(bucket, "manifest"), storage, night).num_rows == 3
     assert read_manifest(join(bucket, "manifest"), storage).schema.equals(schema.MANIFEST)

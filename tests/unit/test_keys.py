@@ -76,6 +76,26 @@ def test_a_moment_that_no_calendar_has_is_a_bad_time(moment):
         grammar(time_zone="Europe/Rome").parse(f"n/{date}/7/L1/c_{time}.jpg")
 
 
+@pytest.mark.parametrize(
+    ("key", "date"),
+    [
+        ("n/2026-11-20/7/L1/c_256199.jpg", dt.date(2026, 11, 20)),
+        ("n/2026-02-30/7/L1/c_063005.jpg", None),
+        ("n/2026-11-20/7/L1/c_0630.jpg", None),
+    ],
+)
+def test_a_date_is_told_whatever_the_time_beside_it(key, date):
+    assert grammar().date_of(key) == date
+
+
+def test_half_a_date_is_none():
+    months = grammar("{date}/{camera_id}_{time}.jpg", date_format="%Y-%m", time_format="%d_%H%M%S", site="n")
+    assert months.parse("2026-11/c_20_063005.jpg").date == dt.date(2026, 11, 20)
+    assert months.date_of("2026-11/c_20_993005.jpg") is None
+    within_time = grammar("{camera_id}_{time}.jpg", time_format="%Y%m%dT%H%M%S", site="n")
+    assert within_time.date_of("c_20261120T993005.jpg") is None
+
+
 def test_an_hour_that_comes_twice_is_taken_as_the_first():
     parts = grammar(time_zone="Europe/Rome").parse("n/2026-10-25/7/L1/c_023000.jpg")
     assert parts.taken_utc == utc(2026, 10, 25, 0, 30)

@@ -101,7 +101,8 @@ def test_a_gate_log_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
 
 def test_a_gate_log_with_a_wrong_record_is_a_warning(tmp_path: Path) -> None:
     table = tmp_path / "gate.csv"
-    table.write_text("truck_id,load_id,camera,from,until\nT1,L1,north,yesterday,today\n", encoding="utf-8")
+    lines = ["truck_id,load_id,camera,from,until", "T1,L1,north,yesterday,today", "T2,L2,north,2026-11-20,2026-11-21"]
+    table.write_text("\n".join(lines), encoding="utf-8")
     found = finding_of("gate log", AuditConfig(gate_log=GateLogConfig(uri=str(table))))
     assert found.status == "warn"
     assert "record 1 left out" in found.found

@@ -214,6 +214,55 @@ def test_parquet_is_read_like_csv(tmp_path):
     assert (arrival.truck_id, arrival.load_id) == ("0007", "12")
 
 
+def read_parquet(tmp_path, **columns):
+    path = tmp_path / "log.parquet"
+    whole = {"truck_id": ["7"], "load_id": ["L1"], "camera": ["c"], "from": [utc(6)], "until": [utc(7)]} | columns
+    pq.write_table(pa.table(whole), path)
+    return read_gate_log(GateLogConfig(uri=str(path)), Storage())
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"), [(7, "7"), (7.0, "7"), (7.5, "7.5"), (b" 7 ", "7"), ("Süd".encode(), "Süd"), ("7.0", "7.0")]
+)
+def test_a_cell_of_any_type_is_read_as_the_yard_would_write_it(cell, text, tmp_path):
+    log = read_parquet(tmp_path, truck_id=[cell], load_id=[cell], supplier=[cell], camera=[cell], site=[cell])
+    arrival = log.find(text, text, utc(6))
+    assert (arrival.truck_id, arrival.load_id, arrival.supplier) == (text, text, text)
+
+
+def test_a_time_in_bytes_is_read(tmp_path):
+    assert read_parquet(tmp_path, until=[b"2026-11-20T08:00Z"]).find("n", "c", utc(8)).load_id == "L1"
+
+
+@pytest.mark.parametrize("empty", [None, float("nan"), b" ", ""])
+def test_an_empty_cell_is_no_supplier_and_no_site(empty, tmp_path):
+    arrival = read_parquet(tmp_path, supplier=[empty], site=[empty]).find("anywhere", "c", utc(6))
+    assert (arrival.supplier, arrival.site) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("cells", "fault"),
+    [([7.0, float("nan")], "truck_id is empty"), ([b"7", b"\xff"], r"truck_id is b'\xff', not UTF-8")],
+)
+def test_a_truck_that_cannot_be_told_costs_its_record_only(cells, fault, tmp_path):
+    twice = {"load_id": ["L1", "L2"], "camera": ["c", "c"], "from": [utc(6), utc(8)], "until": [utc(7), utc(9)]}
+    log = read_parquet(tmp_path, truck_id=cells, **twice)
+    assert log.faults == [f"record 2 left out: {fault}"]
+    assert log.find("n", "c", utc(6)).truck_id == "7"
+
+
+def test_a_table_of_wrong_records_alone_is_refused_with_the_first_fault(tmp_path):
+    lines = [f"7,L{number},,n,c,20.11.2026 0{number}:00,20.11.2026 0{number}:30" for number in (6, 7)]
+    with pytest.raises(
+        SchemaError, match=r"no record of gate log .*csv can be read; record 1 left out: from is '20.11.2026 06:00'"
+    ):
+        read(tmp_path, *lines)
+
+
+def test_a_table_without_records_is_that_of_a_night_without_trucks(tmp_path):
+    assert read(tmp_path).find("n", "c", utc(6)) is None
+
+
 def test_broken_parquet_is_named(tmp_path):
     path = tmp_path / "log.parquet"
     path.write_bytes(b"PAR1 and no more")

@@ -102,6 +102,12 @@ def test_a_key_with_a_load_needs_no_gate_log(tmp_path):
     assert (summary.num_frames, summary.num_loads, summary.num_trucks, summary.dates) == (1, 1, 1, [NIGHT])
 
 
+def test_every_ending_of_a_picture_fits_the_default_pattern(tmp_path):
+    keys = [f"north/2026-11-20/7/L1/c_06300{n}{end}" for n, end in enumerate((".jpg", ".JPG", ".jpeg", ".Png"))]
+    summary, rows = index(archive_of(*keys), tmp_path, ArchiveConfig().key_pattern)
+    assert (summary.rejected, {row["camera_id"] for row in rows.values()}) == ({}, {"c"})
+
+
 def test_frames_that_match_nothing_are_kept_with_a_reason_and_counted(tmp_path):
     storage = archive_of(
         "n/2026-11-20/c_063005.jpg",
@@ -121,8 +127,19 @@ def test_frames_that_match_nothing_are_kept_with_a_reason_and_counted(tmp_path):
     assert all((row["reject_stage"] == "manifest") == (row["reject_reason"] is not None) for row in rows.values())
     assert summary.rejected == {"empty_object": 1, "bad_time": 1, "key_mismatch": 1}
     assert (summary.num_frames, summary.num_other_keys) == (4, 1)
+    assert rows["n/2026-11-20/c_993005.jpg"]["date"] == NIGHT, "the date is read though the time is none"
     assert rows["stray.jpg"]["date"] == dt.date(2026, 11, 23), "local date of its last change"
     assert rows["stray.jpg"]["site"] == "yard"
+
+
+@pytest.mark.parametrize(("date", "num_undated"), [(None, 0), (NIGHT, 2), (dt.date(2026, 11, 22), 0)])
+def test_frames_of_no_date_that_one_night_leaves_out_are_counted(date, num_undated, tmp_path):
+    undated = {"stray.jpg", "n/2026-13-45/c_063005.jpg"}
+    storage = archive_of("n/2026-11-20/c_063005.jpg", "n/2026-11-20/c_993005.jpg", *undated)
+    summary, rows = index(storage, tmp_path, date=date)
+    assert (summary.num_undated, undated <= set(rows)) == (num_undated, num_undated == 0)
+    assert ("left out: 2 frames whose keys tell no date" in str(summary)) == (num_undated > 0)
+    assert summary.rejected["bad_time"] == {None: 2, NIGHT: 1}.get(date, 1)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +292,8 @@ def test_a_night_before_that_another_version_indexed_is_to_be_indexed_again(tmp_
 
 
 def test_faults_of_the_gate_log_are_told_in_the_summary(tmp_path):
-    gate_log = gate_log_of(tmp_path, "7,L1,,n,c,2026-11-20T06:10:00,2026-11-20T06:00:00")
+    good = "7,L2,,n,c,2026-11-20T08:00:00,2026-11-20T08:10:00"
+    gate_log = gate_log_of(tmp_path, "7,L1,,n,c,2026-11-20T06:10:00,2026-11-20T06:00:00", good)
     summary, rows = index(archive_of("n/2026-11-20/c_060500.jpg"), tmp_path / "m", gate_log=gate_log)
     assert len(summary.gate_log_faults) == 1
     assert "gate log: record 1 left out: from" in str(summary)
@@ -287,14 +305,16 @@ def test_of_many_faults_the_summary_tells_the_first_and_how_many_more():
     assert lines[-2:] == ["gate log: record 9", "gate log: 2 faults more"]
 
 
-# ---- duplicates -------------------------------------------------------------------------------------------------
+# ---- repeats ----------------------------------------------------------------------------------------------------
 
 
 def marks(rows):
-    """Key of each duplicate -> (reason, key of what it repeats)."""
+    """Key of each repeat -> (stage, reason, key of what it repeats)."""
     key_of = {row["frame_id"]: key for key, row in rows.items()}
     return {
-        key: (row["reject_reason"], key_of[row["duplicate_of"]]) for key, row in rows.items() if row["duplicate_of"]
+        key: (row["reject_stage"], row["reject_reason"], key_of[row["duplicate_of"]])
+        for key, row in rows.items()
+        if row["duplicate_of"]
     }
 
 
@@ -302,16 +322,35 @@ def test_the_same_content_again_is_marked_and_the_first_in_time_stays(tmp_path):
     first, second, other = (f"n/2026-11-20/c_06000{second}.jpg" for second in (1, 2, 3))
     storage = Archive({second: ("a" * 32, 5), first: ("a" * 32, 5), other: ("a" * 32, 6)})
     summary, rows = index(storage, tmp_path)
-    assert marks(rows) == {second: ("duplicate_content", first)}
-    assert rows[second]["reject_stage"] == "manifest"
+    assert marks(rows) == {second: ("frozen", "same_bytes", first)}
     assert rows[second]["load_id"] == rows[first]["load_id"]
-    assert summary.rejected == {"duplicate_content": 1}
+    assert summary.rejected == {"same_bytes": 1}
+
+
+BY_TRUCK = "{site}/{date}/{truck_id}/{load_id}/{camera_id}_{time}.jpg"
+
+
+@pytest.mark.parametrize(
+    ("other", "repeat"),
+    [
+        ("b/2026-11-20/1/L1/c_060005.jpg", None),
+        ("a/2026-11-20/2/L1/d_060005.jpg", None),
+        ("a/2026-11-20/1/L2/d_060005.jpg", None),
+        ("a/2026-11-20/1/L1/d_060005.jpg", ("duplicate", "same_bytes")),
+        ("a/2026-11-20/2/L2/c_060005.jpg", ("frozen", "same_bytes")),
+        ("a/2026-11-20/2/L2/c_060000.jpg", ("manifest", "duplicate_key")),
+    ],
+)
+def test_content_repeats_within_a_load_or_camera_only(other, repeat, tmp_path):
+    first = "a/2026-11-20/1/L1/c_060000.jpg"
+    _, rows = index(Archive(dict.fromkeys([first, other], ("a" * 32, 5))), tmp_path, BY_TRUCK)
+    assert marks(rows) == ({other: (*repeat, first)} if repeat else {})
 
 
 def test_content_uploaded_in_parts_is_compared_too(tmp_path):
     keys = [f"n/2026-11-20/c_06000{second}.jpg" for second in (1, 2)]
     _, rows = index(Archive(dict.fromkeys(keys, ("a" * 32 + "-3", 5))), tmp_path)
-    assert marks(rows) == {keys[1]: ("duplicate_content", keys[0])}
+    assert marks(rows) == {keys[1]: ("frozen", "same_bytes", keys[0])}
 
 
 def test_an_etag_that_is_no_hash_of_content_marks_nothing(tmp_path):
@@ -323,7 +362,7 @@ def test_an_etag_that_is_no_hash_of_content_marks_nothing(tmp_path):
 def test_the_same_camera_and_time_again_is_marked_and_the_first_key_stays(tmp_path):
     keys = [f"n/2026-11-20/{copy}/c_060000.jpg" for copy in ("b", "a")]
     _, rows = index(archive_of(*keys), tmp_path, "{site}/{date}/{copy}/{camera_id}_{time}.jpg")
-    assert marks(rows) == {keys[0]: ("duplicate_key", keys[1])}
+    assert marks(rows) == {keys[0]: ("manifest", "duplicate_key", keys[1])}
 
 
 def test_a_rejected_frame_is_no_original(tmp_path):
