@@ -20,6 +20,7 @@ from scrapray.audit.nightly import run_audit
 from scrapray.audit.outdated import is_outdated
 from scrapray.config import read_config
 from scrapray.errors import in_one_line
+from scrapray.report.answers import for_people
 from scrapray.storage import Storage, join
 
 
@@ -33,13 +34,12 @@ def main(archive: str, lake: str, model: str, config: Path, date: dt.date | None
     )
     indexed = index(date=night)
     print(indexed, *(index(date=day) for day in indexed.outdated), sep="\n")
-    # By what is published and not by what was indexed just now: this job may have been killed between the two.
-    again = [day for day in days_beside(night) if is_outdated(lake, manifest, day, storage)]
     exit_codes = []
-    for day in (night, *again):
+    # By what is published and not by what was indexed just now: this job may have been killed between the two.
+    for day in (night, *(beside for beside in days_beside(night) if is_outdated(lake, manifest, beside, storage))):
         summary = run_audit(manifest, lake, model, config=settings, date=day)
         for load in summary.loads:
-            print(load["verdict"], load["truck_id"], load["load_id"], load["verdict_reason"], sep="\t")
+            print(*(for_people(load[name]) for name in ("verdict", "truck_id", "load_id", "verdict_reason")), sep="\t")
         print(f"{day}: {summary.num_used} of {summary.num_frames} frames used, run {summary.run_id} in {lake}")
         print("alerts:", send_alerts(lake, summary.nights, config=settings.alerts, storage=storage) or "off")
         exit_codes.append(summary.exit_code)

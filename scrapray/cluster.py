@@ -130,8 +130,8 @@ def set_up_data(no_progress_timeout_s: float) -> ray.data.DataContext:
 
 
 def num_cores() -> int:
-    """Cores of this machine."""
-    return os.cpu_count() or 1
+    """Cores that this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -6,7 +6,6 @@ is refused by name. Functions elsewhere take plain numbers, not these objects.
 
 import hashlib
 import json
-import math
 import os
 import re
 import tomllib
@@ -26,6 +25,8 @@ from scrapray.settings import STRICT, require
 
 _MOST_PIXELS = 178_956_970
 _LAST_PORT = 65535
+_MOST_TILES = 1024
+_MOST_AT_ONCE = 10_000
 _ENDPOINT = re.compile(r"(?i)https?://([a-z0-9.-]+|\[[^]\s]+])(:(?P<port>[0-9]{1,5}))?(/\S*)?")
 Corner = tuple[float, float]
 """x, y."""
@@ -148,7 +149,7 @@ class CameraConfig:
         )
         for corner in self.bed_polygon_px:
             require(
-                all(0 <= value < math.inf for value in corner),
+                all(value >= 0 for value in corner),
                 f"bed_polygon_px has the corner {list(corner)}; coordinates are pixels from the top left, 0 or more",
             )
         require(_enclosed_area(self.bed_polygon_px) >= 1, "bed_polygon_px encloses no area; give its corners in order")
@@ -201,7 +202,7 @@ class QualityConfig:
             value = getattr(self, limit.name)
             if limit.name not in ("max_pixels", "min_sharpness"):
                 require(0 <= value <= 1, f"{limit.name} is {value}, must be 0 to 1")
-        require(0 <= self.min_sharpness < math.inf, f"min_sharpness is {self.min_sharpness}, must be 0 or more")
+        require(self.min_sharpness >= 0, f"min_sharpness is {self.min_sharpness}, must be 0 or more")
         require(
             self.min_brightness < self.max_brightness,
             f"min_brightness is {self.min_brightness}, must be below max_brightness, {self.max_brightness}",
@@ -237,7 +238,10 @@ class SegmentConfig:
     def __post_init__(self) -> None:
         require(self.overlap_px >= 0, f"overlap_px is {self.overlap_px}, must be 0 or more")
         require(0 < self.suspicion < 1, f"suspicion is {self.suspicion}, must be between 0 and 1")
-        require(self.tiles_per_batch >= 1, f"tiles_per_batch is {self.tiles_per_batch}, must be 1 or more")
+        require(
+            1 <= self.tiles_per_batch <= _MOST_TILES,
+            f"tiles_per_batch is {self.tiles_per_batch}, must be 1 to {_MOST_TILES}, since a batch lies in memory",
+        )
         require(self.map_stride_px >= 1, f"map_stride_px is {self.map_stride_px}, must be 1 or more")
         require(
             self.overlap_px % self.map_stride_px == 0,
@@ -270,16 +274,17 @@ class ResourcesConfig:
     wait_for_nodes_s: float = 0.0
 
     def __post_init__(self) -> None:
-        require(self.actors >= 1, f"actors is {self.actors}, must be 1 or more")
+        for name in ("actors", "download_tasks"):
+            number = getattr(self, name)
+            require(1 <= number <= _MOST_AT_ONCE, f"{name} is {number}, must be 1 to {_MOST_AT_ONCE}")
         require(
             self.cpus_per_actor is None or self.cpus_per_actor >= 1,
             f"cpus_per_actor is {self.cpus_per_actor}, must be 1 or more",
         )
         require(
-            0 <= self.gpus_per_actor < math.inf and (self.gpus_per_actor < 1 or self.gpus_per_actor % 1 == 0),
+            self.gpus_per_actor >= 0 and (self.gpus_per_actor < 1 or self.gpus_per_actor % 1 == 0),
             f"gpus_per_actor is {self.gpus_per_actor}, must be a share below 1 or a whole number, 0 or more",
         )
-        require(self.download_tasks >= 1, f"download_tasks is {self.download_tasks}, must be 1 or more")
         require(self.frames_per_block >= 1, f"frames_per_block is {self.frames_per_block}, must be 1 or more")
         require(
             self.no_progress_timeout_s > 0,
@@ -417,8 +422,8 @@ def read_settings(path: Path, kind: type[_Settings]) -> _Settings:
     """Read a file of settings (TOML) as one dataclass of sections.
 
     Raises:
-        ConfigurationError: The file is missing, is not TOML, or holds an unknown key or a value out of range; the
-            message names the file, the key and the mend.
+        ConfigurationError: The file is missing, is not TOML, or holds an unknown key, or a value of another type or out
+            of range; the message names the file, the key and the mend.
     """
     return settings_of(read_toml(path), kind, source=str(path))
 
@@ -448,10 +453,12 @@ def settings_of(values: Mapping[str, Any], kind: type[_Settings], *, source: str
         source: Where they come from, for messages.
 
     Raises:
-        ConfigurationError: An unknown key or a value out of range; the message names source, key and mend.
+        ConfigurationError: An unknown key, or a value of another type or out of range; the message names source, key
+            and mend.
     """
     try:
-        return TypeAdapter(kind).validate_python(values)
+        # As JSON, where a strict check still takes lists for tuples and text for dates.
+        return TypeAdapter(kind).validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         raise ConfigurationError(f"{source}: " + "; ".join(map(_explain, error.errors()))) from error
     except ConfigurationError as error:

@@ -158,7 +158,7 @@ def print_findings(findings: "Sequence[Finding]", console: Console | None = None
     table.add_column("what to do")
     for finding in findings:
         status = Text(finding.status, style=STATUS_STYLES[finding.status])
-        table.add_row(status, finding.what, Text(finding.found), Text(finding.mend))
+        table.add_row(status, finding.what, _safe(finding.found), _safe(finding.mend))
     (console or _standard_output()).print(table)
 
 
@@ -171,10 +171,10 @@ def print_versions(versions: "Sequence[ModelVersion]", console: Console | None =
     for version in versions:
         table.add_row(
             str(version.version),
-            Text(", ".join(version.aliases), style="bold"),
+            _safe(", ".join(version.aliases), style="bold"),
             f"{version.created_utc:%Y-%m-%d %H:%M}",
             version.tags.get("weights_sha256", "-")[:12],
-            Text(version.tags.get("metrics", "-")),
+            _safe(version.tags.get("metrics", "-")),
         )
     (console or _standard_output()).print(table if versions else "no version is registered yet")
 
@@ -202,7 +202,7 @@ def print_comparison(comparison: "Comparison", console: Console | None = None) -
         table.add_column(name, justify="right")
     for each in comparison.classes:
         figures = (each.candidate_ap, each.champion_ap, each.candidate_recall, each.champion_recall)
-        table.add_row(Text(each.class_name), *("-" if figure is None else f"{figure:.4f}" for figure in figures))
+        table.add_row(_safe(each.class_name), *("-" if figure is None else f"{figure:.4f}" for figure in figures))
     table.add_row("mean", f"{comparison.candidate_ap:.4f}", f"{comparison.champion_ap:.4f}", "", "")
     console.print(table)
     console.print(
@@ -210,7 +210,7 @@ def print_comparison(comparison: "Comparison", console: Console | None = None) -
         f"95% interval {comparison.ap_gain_low:+.4f} to {comparison.ap_gain_high:+.4f}"
     )
     for fault in comparison.faults or ("nothing speaks against the candidate",):
-        console.print(Text(fault, style="red" if comparison.faults else "green"), soft_wrap=True)
+        console.print(_safe(fault, style="red" if comparison.faults else "green"), soft_wrap=True)
 
 
 def print_training(summary: "TrainingSummary", console: Console | None = None) -> None:
@@ -224,7 +224,7 @@ def print_training(summary: "TrainingSummary", console: Console | None = None) -
         threshold = summary.thresholds.get(name)
         validation = summary.validation[name]
         table.add_row(
-            Text(name),
+            _safe(name),
             *(_with_chance(figures["average_precision"], figures["prevalence"]) for figures in (validation, test)),
             *("-" if (figure := test[key]) is None else f"{figure:.3f}" for key in ("auroc", "f1_max")),
             "-" if threshold is None else f"{threshold:.3f}",
@@ -258,27 +258,27 @@ def print_reviews(
         value = "-" if each.value is None else f"{each.value:.3f}"
         interval = "-" if each.interval is None else f"{each.interval[0]:.3f} to {each.interval[1]:.3f}"
         subject = each.subject if each.name == "kappa" else each.subject[:12]
-        table.add_row(each.name, Text(subject), Text(each.class_name), each.basis, str(each.num), value, interval)
+        table.add_row(each.name, _safe(subject), _safe(each.class_name), each.basis, str(each.num), value, interval)
     console.print(table)
     changed = [load for load in loads if load["reviewed_verdict"] != load["verdict"]]
     console.print(f"{len(loads)} loads reviewed; the verdict of {len(changed)} changes")
     for load in changed:
         words = f"{load['date']} {load['site']} truck {load['truck_id'] or 'unknown'} load {load['load_id']}: "
         words += f"{load['verdict']} -> {load['reviewed_verdict']} ({load['reviewed_reason']})"
-        console.print(Text(words), soft_wrap=True)
+        console.print(_safe(words), soft_wrap=True)
 
 
 def print_answer(answer: "pa.Table", console: Console | None = None) -> None:
     """Print the answer to a query as a table; where no terminal says how wide it is, each row is one line."""
-    from scrapray.report.answers import for_people, rows_of
+    from scrapray.report.answers import rows_of
 
     console = console or _standard_output()
     table = _table()
     for field in answer.schema:
         is_number = str(field.type).startswith(("int", "uint", "float", "double", "decimal"))
-        table.add_column(Text(for_people(field.name)), justify="right" if is_number else "left", overflow="fold")
+        table.add_column(_safe(field.name), justify="right" if is_number else "left", overflow="fold")
     for row in rows_of(answer.slice(0, MAX_ROWS_SHOWN)):
-        table.add_row(*(Text(for_people(value)) for value in row.values()))
+        table.add_row(*map(_safe, row.values()))
     if not console.is_terminal:
         unlimited = console.options.update(max_width=sys.maxsize)
         console.width = max(console.width, console.measure(table, options=unlimited).maximum)
@@ -298,8 +298,6 @@ def print_verified(verified: "Verified", console: Console | None = None) -> None
 
 def print_faults(faults: "Sequence[Fault]", console: Console | None = None) -> None:
     """Print what is wrong in a lake and what to do about it; nothing where nothing is."""
-    from scrapray.report.answers import for_people
-
     if not faults:
         return
     table = _table()
@@ -307,10 +305,15 @@ def print_faults(faults: "Sequence[Fault]", console: Console | None = None) -> N
     table.add_column("what", overflow="fold")
     table.add_column("what to do")
     for fault in faults:
-        table.add_row(
-            Text(for_people(fault.place)), Text(for_people(fault.what), style="bold red"), Text(for_people(fault.mend))
-        )
+        table.add_row(_safe(fault.place), _safe(fault.what, style="bold red"), _safe(fault.mend))
     (console or _standard_output()).print(table)
+
+
+def _safe(value: Any, style: str = "") -> Text:
+    """A value that others have named, such as a truck: neither markup nor anything that a terminal would obey."""
+    from scrapray.report.answers import for_people
+
+    return Text(for_people(value), style=style)
 
 
 def _counted(number: int, one: str, more: str) -> str:
@@ -326,7 +329,7 @@ def _standard_output() -> Console:
 def _print_lines(lines: Mapping[str, str], console: Console, width: int = 7) -> None:
     """Print words with their names before them."""
     for name, words in lines.items():
-        console.print(Text(f"{name:{width}}", style="bold") + Text(words), soft_wrap=True)
+        console.print(_safe(f"{name:{width}}", style="bold") + _safe(words), soft_wrap=True)
 
 
 def _with_chance(figure: float | None, chance: float | None) -> str:
@@ -362,12 +365,12 @@ def _loads_table(loads: Sequence[Mapping[str, Any]]) -> Table:
     for load in loads:
         table.add_row(
             Text(load["verdict"], style=VERDICT_STYLES[load["verdict"]]),
-            Text(load["truck_id"] or "unknown"),
-            Text(load["load_id"]),
+            _safe(load["truck_id"] or "unknown"),
+            _safe(load["load_id"]),
             f"{load['num_used']} of {load['num_frames']}",
             _contamination(load),
-            Text(found_in_words(load["classes"])),
-            Text(load["verdict_rule"].replace("_", " ")),
+            _safe(found_in_words(load["classes"])),
+            _safe(load["verdict_rule"].replace("_", " ")),
         )
     return table
 

@@ -2,8 +2,9 @@
 
 from pydantic import ConfigDict
 
-STRICT = ConfigDict(extra="forbid")
-"""What every section of a file of settings has as its ``__pydantic_config__``: unknown keys are refused."""
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""What every section of a file of settings has as its ``__pydantic_config__``: unknown keys, NaN and infinity are
+refused."""
 
 
 def require(holds: bool, message: str) -> None:

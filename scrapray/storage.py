@@ -437,6 +437,7 @@ _BY_ERRNO = {
     errno.ENOENT: ("there is no such file or folder; correct the path, or mount what holds it", "missing"),
     errno.ENOTDIR: ("a file stands where a folder is needed; give a folder", "failed"),
     errno.EISDIR: ("a folder stands where a file is needed; give a file", "failed"),
+    errno.ENAMETOOLONG: ("a name in it is too long for the disk (mostly 255 bytes); shorten it, or use S3", "failed"),
     errno.ELOOP: ("links lead in a circle; remove one", "failed"),
     errno.EACCES: ("this user has no right to; change the permissions or the user", "forbidden"),
     errno.EPERM: ("this user has no right to; change the permissions or the user", "forbidden"),

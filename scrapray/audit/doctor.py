@@ -17,8 +17,10 @@ from scrapray.audit.nightly import reading_of
 from scrapray.audit.pipeline import connect
 from scrapray.config import AuditConfig
 from scrapray.errors import AlertError, FrameError, ScraprayError
-from scrapray.keys import KeyGrammar, grammar_of
-from scrapray.storage import Storage, join
+from scrapray.imagery.bed import bed_mask
+from scrapray.imagery.decode import decode_frame
+from scrapray.keys import grammar_of
+from scrapray.storage import Storage, StoredObject, join
 
 MIN_FREE_GB = 10
 """Ray moves frames to disk when its memory is full."""
@@ -132,19 +134,25 @@ def _archive(uri: str | None, config: AuditConfig, storage: Storage) -> Finding:
     if not pictures:
         return Finding("archive", "fail", f"no frame in {uri}", "correct the URI, or suffixes in [archive]")
     grammar = grammar_of(config.archive, config.gate_log)
-    strange = [stored.key for stored in pictures if not _is_readable(stored.key, grammar)]
+    frame_of: dict[str | None, StoredObject] = {}
+    strange = []
+    for stored in pictures:
+        try:
+            frame_of.setdefault(grammar.parse(stored.key).camera_id, stored)
+        except FrameError:
+            strange.append(stored.key)
     found = f"{len(pictures) - len(strange)} of the first {len(pictures)} keys fit key_pattern"
     if strange:
         return Finding("archive", "warn", f"{found}, {strange[0]} does not", "correct key_pattern in [archive]")
+    for camera_id in sorted(config.cameras.keys() & frame_of.keys()):
+        try:
+            frame_HW3 = decode_frame(storage.read_bytes(frame_of[camera_id].uri), config.quality.max_pixels)
+            bed_mask(config.cameras[camera_id].bed_polygon_px, frame_HW3.shape[:2])
+        except FrameError as error:
+            if error.stage == "bed":
+                what = f"{found}; truck bed of {camera_id} in {frame_of[camera_id].key}: {error}"
+                return Finding("archive", "warn", what, f"draw bed_polygon_px of {camera_id} for its frames of today")
     return Finding("archive", "ok", found)
-
-
-def _is_readable(key: str, grammar: KeyGrammar) -> bool:
-    try:
-        grammar.parse(key)
-    except FrameError:
-        return False
-    return True
 
 
 def _lake(uri: str | None, storage: Storage) -> Finding:

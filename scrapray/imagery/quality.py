@@ -78,12 +78,13 @@ def judge_quality(
 ) -> str | None:
     """The first limit that a frame breaks, as a reason for the tables; None if it keeps them all.
 
-    Light comes before sharpness and colour, since a frame without light has neither.
+    Light comes before sharpness and colour, since a frame without light has neither. The most that a cast may be
+    limited to, 1, lets every tint pass, although CIELAB has colours beyond it.
     """
     breaks = {
         "too_dark": quality.brightness < min_brightness or quality.dark_frac > max_dark_frac,
         "too_bright": quality.brightness > max_brightness or quality.bright_frac > max_bright_frac,
-        "color_fault": quality.color_cast > max_color_cast,
+        "color_fault": min(quality.color_cast, 1.0) > max_color_cast,
         "blurred": quality.sharpness < min_sharpness,
     }
     return next((reason for reason, broken in breaks.items() if broken), None)

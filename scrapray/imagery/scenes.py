@@ -228,7 +228,7 @@ def contact_sheet(seed: int = 1) -> Bytes:
     """One picture of everything: a load's first and last frame, details in full resolution, single things.
 
     Returns:
-        RGB, uint8 (1500, 1920, 3); contaminants in the details are outlined.
+        RGB, uint8 (1340, 1920, 3); contaminants in the details are outlined.
     """
     load = draw_load(seed, SceneSettings(contaminated_share=1.0))
     shown = (load.frames[0].image_HW3, load.frames[-1].image_HW3)

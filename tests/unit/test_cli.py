@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 from scrapray import cli, screen
 from scrapray.alerts.send import AlertReport
+from scrapray.audit.doctor import Finding
 from scrapray.audit.nightly import AuditSummary
 
 TOP = typer.main.get_command(cli.app).commands
@@ -242,6 +243,27 @@ def test_a_load_that_nobody_saw_is_shown_too() -> None:
 
 def test_words_from_the_archive_are_not_taken_for_markup() -> None:
     assert "[red]T[/]" in _shown(_summary(_load(truck_id="[red]T[/]")))
+
+
+def test_words_from_the_archive_are_nothing_that_a_terminal_obeys() -> None:
+    can = {"class_name": "can\x1b[2J", "severity": 3, "count": 2, "max_score": 0.9}
+    row = _load(truck_id="\x1b[31mT\x07", load_id="L\n2", classes=[can])
+    summary = _summary(row, tables={"loads": "lake\x1b]0;owned\x07/loads"})
+    alerts = AlertReport(Counter({("email", "failed\x1b[1A"): 1}))
+    text = _shown(summary, width=200, alerts=alerts)
+    for words in (r"\x1b[31mT\x07", r"L\n2", r"2 can\x1b[2J", r"lake\x1b]0;owned\x07 (loads)", r"failed\x1b[1A"):
+        assert words in text
+    assert not set(text) & {"\x1b", "\x07"}
+
+
+def test_findings_and_reviews_are_nothing_that_a_terminal_obeys() -> None:
+    key, console = "T\x1b[31m.jpg", Console(file=StringIO(), width=200)
+    screen.print_findings([Finding("archive", "warn", f"{key} does not", f"rename {key}")], console)
+    load = _load(date="2026-11-20", site=key, reviewed_verdict="accept", reviewed_reason=key)
+    screen.print_reviews([], [load], console)
+    text = console.file.getvalue()
+    assert text.count(r"T\x1b[31m.jpg") == 4
+    assert "\x1b" not in text
 
 
 def test_the_table_of_loads_fits_a_small_terminal() -> None:

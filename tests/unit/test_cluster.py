@@ -1,10 +1,11 @@
+import os
 from pathlib import Path
 
 import pytest
 from aiohttp import ClientPayloadError
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from scrapray.cluster import own_errors, without_room
+from scrapray.cluster import num_cores, own_errors, without_room
 from scrapray.errors import StorageError
 from scrapray.storage import Storage
 
@@ -47,6 +48,17 @@ def test_what_a_store_did_to_a_worker_is_told_in_our_words_even_when_it_is_back(
         raise RuntimeError("a task failed") from error
     assert caught.value.reason == reason
     assert "inner-host" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system gives processes all cores")
+def test_only_cores_that_the_process_may_use_are_counted() -> None:
+    allowed = os.sched_getaffinity(0)
+    assert num_cores() == len(allowed)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert num_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def test_an_error_of_no_store_stays_as_it_is(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_all_ways_are_read(tmp_path):
         ('[alerts]\nfile = "a\\u0000b"', "must be a path on this machine"),
         ("[alerts]\nmax_attempts = 0", "max_attempts is 0, must be 1 to 10"),
         ("[alerts]\ntimeout_s = 0", "timeout_s is 0.0, must be above 0"),
-        ("[alerts]\ntimeout_s = nan", "timeout_s is nan, must be above 0"),
+        ("[alerts]\ntimeout_s = nan", "timeout_s is nan: input should be a finite number"),
         ('[alerts]\nurl = "https://a.example"', "unknown key alerts.url"),
         ('[alerts.webhook]\nurl_env = "HOOK_URL"', "alerts.webhook.secret_env"),
         (EMAIL.replace("smtp.example.com", "smtp.example.com:25"), "must be a name or address of a server"),

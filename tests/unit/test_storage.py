@@ -1,3 +1,4 @@
+import datetime as dt
 import errno
 import http.server
 import os
@@ -15,6 +16,7 @@ import pytest
 from scrapray import storage as storage_module
 from scrapray.config import StorageConfig
 from scrapray.errors import StorageError
+from scrapray.lake import partition_uri
 from scrapray.storage import Storage, absolute, common_folder, join
 from tests.fixtures.services import ADMIN, acting_as, web_server
 
@@ -65,6 +67,11 @@ def test_a_name_and_a_password_in_a_uri_are_not_repeated(storage):
 def test_a_path_that_no_file_can_have_is_one_line(storage):
     with pytest.raises(StorageError, match=r"cannot read .*: ValueError: embedded null byte"):
         storage.read_bytes("/tmp/a\0b")
+
+
+def test_a_name_that_is_too_long_for_a_disk_is_told_with_a_mend(storage, tmp_path):
+    with pytest.raises(StorageError, match=r"^cannot write .* is too long for the disk \(mostly 255 bytes\); shorten"):
+        storage.write_bytes(partition_uri(str(tmp_path), "frames", dt.date(2026, 11, 20), "北" * 29), b"x")
 
 
 def test_a_folder_lists_in_the_order_of_s3_which_is_the_byte_order_of_keys(storage, tmp_path):

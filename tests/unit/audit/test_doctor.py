@@ -3,6 +3,7 @@
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from scrapray.audit.doctor import Finding, examine
@@ -15,6 +16,7 @@ from scrapray.config import (
     SegmentConfig,
     StorageConfig,
 )
+from scrapray.imagery.png import encode_png
 from scrapray.recipients import AlertsConfig, EmailConfig, WebhookConfig
 from tests.fixtures.receivers import WebReceiver
 
@@ -70,6 +72,17 @@ def test_keys_that_do_not_fit_the_pattern_are_counted_and_one_is_shown(tmp_path:
     found = finding_of("archive", archive=archive)
     assert found.status == "warn"
     assert found.found == "1 of the first 2 keys fit key_pattern, photos/holiday.jpg does not"
+
+
+def test_a_truck_bed_that_was_drawn_for_larger_frames_is_a_warning(tmp_path: Path) -> None:
+    config = AuditConfig(cameras={name: CameraConfig(bed_polygon_px=SQUARE) for name in ("north", "south")})
+    for camera, side_px in (("north", 100), ("south", 99)):
+        archive_of(tmp_path, key := f"yard/2026-11-20/T1/L1/{camera}_080000.jpg")
+        (tmp_path / key).write_bytes(encode_png(np.zeros((side_px, side_px, 3), np.uint8)))
+    found = finding_of("archive", config, archive=tmp_path)
+    assert found.status == "warn"
+    assert f"truck bed of south in {key}: bed: polygon_outside_frame (frame is 99x99)" in found.found
+    assert "north" not in found.found
 
 
 def test_an_archive_without_frames_is_a_fault(tmp_path: Path) -> None:

@@ -52,6 +52,14 @@ def test_colourful_things_are_no_colour_fault(scrap: NDArray[np.uint8]) -> None:
     assert judged(half) is None
 
 
+def test_the_highest_limit_lets_every_tint_pass() -> None:
+    blue_HW3 = np.full((540, 960, 3), (0, 0, 255), np.uint8)
+    quality = measure_quality(blue_HW3, WHOLE_HW)
+    assert quality.color_cast > 1
+    assert judge_quality(quality, **LIMITS) == "color_fault"
+    assert judge_quality(quality, **(LIMITS | {"max_color_cast": 1.0, "min_sharpness": 0.0})) is None
+
+
 def test_only_the_bed_is_measured(scrap: NDArray[np.uint8]) -> None:
     bed_HW = np.zeros_like(WHOLE_HW)
     bed_HW[100:400, 200:800] = True

@@ -11,7 +11,7 @@ from scrapray.config import read_config
 from scrapray.errors import ConfigurationError
 from scrapray.imagery import parts
 from scrapray.imagery.decode import decode_frame
-from scrapray.imagery.scenes import SceneSettings, draw_archive, draw_frames, draw_load, draw_tiles
+from scrapray.imagery.scenes import SceneSettings, contact_sheet, draw_archive, draw_frames, draw_load, draw_tiles
 
 SMALL = SceneSettings(
     width_px=480, height_px=270, num_frames=3, contaminated_share=1.0, contamination_frac=0.01, num_parts=24
@@ -130,6 +130,15 @@ def test_frames_of_one_load_after_the_other_come_the_same_for_the_same_seed():
     )
     within, across = (np.mean(cv2.absdiff(first[a][0], first[b][0])) for a, b in ((0, 1), (0, SMALL.num_frames)))
     assert within < across
+
+
+@pytest.mark.slow
+def test_the_sheet_shows_frames_and_outlined_details_and_single_things():
+    sheet_HW3 = contact_sheet()
+    assert (sheet_HW3.shape, sheet_HW3.dtype) == ((1340, 1920, 3), np.uint8)
+    is_outline = (sheet_HW3 == (255, 60, 255)).all(axis=-1)
+    assert not is_outline[:540].any() and not is_outline[1020:].any()
+    assert all(detail.any() for detail in np.split(is_outline[540:1020], 4, axis=1))
 
 
 def test_the_share_of_contaminated_tiles_follows_the_option():
