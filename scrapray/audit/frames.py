@@ -3,8 +3,7 @@
     decode -> quality and truck bed -> tiles -> score_tiles (tiles of several frames together) -> blend -> components
 
 With tiles of two sides, the wide ones come first, all over the bed. What looks suspicious in them, a small part of the
-scrap, is looked at again in tiles that are centred on it, and these have the last word there. It is looked at both ways
-up, and the mean counts: seen from above a thing has no upper side, and a chance likeness seldom survives a turn.
+scrap, is looked at again in tiles that are centred on it, and these have the last word there.
 
 Whatever is wrong with a frame ends in a row that says so. Only what is wrong with the machine or the model, such as
 memory that runs out, goes on as an exception: the next frame would meet it too.
@@ -56,12 +55,8 @@ class Classes:
     thresholds: tuple[float, ...]
 
 
-class _Look(NamedTuple):
-    """Side of the tiles, their boxes, at least one, and whether each is scored upside down as well."""
-
-    side_px: int
-    boxes_N4: NDArray[np.intp]
-    both_ways_up: bool = False
+_Look = tuple[int, NDArray[np.intp]]
+"""Side of the tiles, and their boxes_N4, at least one."""
 
 
 @dataclass(slots=True)
@@ -81,12 +76,8 @@ class _Sight:
     num_unscored: int = 0
 
 
-class _Tile(NamedTuple):
-    """Where a tile comes from, its box there, and the step along its rows and columns: 1, or upside down -1."""
-
-    sight: _Sight
-    box_4: NDArray[np.intp]
-    step: int
+_Tile = tuple[_Sight, NDArray[np.intp]]
+"""Where a tile comes from, and its box there."""
 
 
 class FrameSegmenter:
@@ -141,13 +132,11 @@ class FrameSegmenter:
             yield sight.row
 
     def _look_or_measure(self, waiting: dict[int, list[_Tile]], sight: _Sight) -> None:
-        for look in sight.looks:
+        for side_px, boxes_N4 in sight.looks:
             height, width = (side // self._segment.map_stride_px for side in sight.pixels_HW3.shape[:2])
             sight.mosaics.append(Mosaic(len(self._classes.names), height, width))
-            steps = (1, -1) if look.both_ways_up else (1,)
-            tiles = [_Tile(sight, box_4, step) for box_4 in look.boxes_N4 for step in steps]
-            waiting[look.side_px].extend(tiles)
-            sight.num_unscored = len(tiles)
+            waiting[side_px].extend((sight, box_4) for box_4 in boxes_N4)
+            sight.num_unscored = len(boxes_N4)
             return
         self._measure(sight)
 
@@ -208,7 +197,7 @@ class FrameSegmenter:
 
     def _looks(self, sight: _Sight, sides_px: Sequence[int]) -> Iterator[_Look]:
         """At first all over the bed with the widest tiles; when these are scored, at what was suspicious in them."""
-        yield _Look(sides_px[0], self._everywhere(sight, sides_px[0]))
+        yield sides_px[0], self._everywhere(sight, sides_px[0])
         if len(sides_px) == 1:
             return
         stride_px = self._segment.map_stride_px
@@ -219,8 +208,7 @@ class FrameSegmenter:
         for side_px in sides_px:
             if len(around[side_px]):
                 # However many places are suspicious, it takes no more tiles than to look everywhere.
-                boxes_N4 = min(around[side_px], self._everywhere(sight, side_px), key=len)
-                yield _Look(side_px, boxes_N4, both_ways_up=True)
+                yield side_px, min(around[side_px], self._everywhere(sight, side_px), key=len)
 
     def _everywhere(self, sight: _Sight, side_px: int) -> NDArray[np.intp]:
         height, width = sight.pixels_HW3.shape[:2]
@@ -236,19 +224,19 @@ class FrameSegmenter:
         # Always full: a batch of another size can differ in the last bit of its scores, and then the rows of a resumed
         # run, whose frames come together otherwise, would not equal those of an uninterrupted one.
         batch_NHW3 = np.zeros((self._segment.tiles_per_batch, side_px, side_px, 3), dtype=np.uint8)
-        for tile_HW3, (sight, (x0, y0, x1, y1), step) in zip(batch_NHW3, tiles, strict=False):
-            tile_HW3[:] = sight.pixels_HW3[y0:y1, x0:x1][::step, ::step]
+        for tile_HW3, (sight, (x0, y0, x1, y1)) in zip(batch_NHW3, tiles, strict=False):
+            tile_HW3[:] = sight.pixels_HW3[y0:y1, x0:x1]
         scores_NKhw = self._score_tiles(batch_NHW3)[: len(tiles)]
         finite_N = np.isfinite(scores_NKhw).all(axis=(1, 2, 3))
         if not finite_N.all():
-            astray = tiles[int(finite_N.argmin())].sight.source
+            astray = tiles[int(finite_N.argmin())][0].source
             raise ModelError(
-                f"the model gives frame {astray.frame_id} scores that are NaN or infinite; set "
-                '[segment] precision = "fp32", or give another model'
+                f"the model gives frame {astray.frame_id} scores that are NaN or infinite; set [segment] precision = "
+                '"fp32", or give another model'
             )
         stride_px = self._segment.map_stride_px
-        for (sight, (x0, y0, _, _), step), scores_Khw in zip(tiles, scores_NKhw, strict=True):
-            sight.mosaics[-1].add(scores_Khw[:, ::step, ::step], x0 // stride_px, y0 // stride_px)
+        for (sight, (x0, y0, _, _)), scores_Khw in zip(tiles, scores_NKhw, strict=True):
+            sight.mosaics[-1].add(scores_Khw, x0 // stride_px, y0 // stride_px)
             sight.num_unscored -= 1
             if sight.num_unscored == 0:
                 yield sight

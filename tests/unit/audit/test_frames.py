@@ -219,32 +219,19 @@ def looked_at(
     return rows_of(segment, frames)
 
 
-def test_a_suspicion_is_looked_at_in_one_close_tile_around_it_both_ways_up() -> None:
+def test_a_suspicion_is_looked_at_in_one_close_tile_around_it() -> None:
     model = CountsTiles()
     (row,) = looked_at(model, [png(with_motor(picture(), x=100, y=60))], suspicion=0.4)
-    assert model.num_of_side == {128: 4, TILE: 2}
+    assert model.num_of_side == {128: 4, TILE: 1}
     (detection,) = row["detections"]
     assert detection["bbox"] == {"x_min_px": 100, "y_min_px": 60, "x_max_px": 120, "y_max_px": 80}
     assert detection["score"] == pytest.approx(1.0)
 
 
-def test_the_second_look_counts_by_the_mean_of_both_ways_up() -> None:
-    class KnowsWhatIsOnTheLeft(RedIsMotor):
-        def __call__(self, tiles_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
-            scores_NKhw = super().__call__(tiles_NHW3)
-            if tiles_NHW3.shape[1] == TILE:
-                scores_NKhw[..., scores_NKhw.shape[-1] // 2 :] *= np.float32(0.5)
-            return scores_NKhw
-
-    for x in (100, 40):
-        (row,) = rows_of(segmenter(KnowsWhatIsOnTheLeft(), (TILE, 128)), [png(with_motor(picture(), x=x, y=60))])
-        assert row["peak_score"] == pytest.approx(0.75)
-
-
 def test_a_place_too_large_for_a_close_tile_is_looked_at_in_a_wide_one_around_it() -> None:
     model = CountsTiles()
     (row,) = looked_at(model, [png(with_motor(picture(), x=72, y=32, side=80))], suspicion=0.4)
-    assert model.num_of_side == {128: 4 + 2}
+    assert model.num_of_side == {128: 4 + 1}
     assert [detection["area_px"] for detection in row["detections"]] == [6400]
 
 
@@ -252,7 +239,7 @@ def test_what_is_suspicious_outside_the_bed_is_not_looked_at_again() -> None:
     model = CountsTiles()
     frame_HW3 = with_motor(with_motor(picture(), x=20, y=20), x=104, y=40)
     (row,) = looked_at(model, [png(frame_HW3)], suspicion=0.4, bed_polygon_px=BED)
-    assert model.num_of_side == {128: 4, TILE: 2}
+    assert model.num_of_side == {128: 4, TILE: 1}
     assert [detection["bbox"]["x_min_px"] for detection in row["detections"]] == [20]
 
 
@@ -262,7 +249,7 @@ def test_a_second_look_takes_no_more_tiles_than_the_whole_frame() -> None:
         frame_HW3 = with_motor(frame_HW3, x=x, y=y, side=8)
     model = CountsTiles()
     (row,) = looked_at(model, [png(frame_HW3)], suspicion=0.4)
-    assert model.num_of_side == {128: 4, TILE: 2 * 15}
+    assert model.num_of_side == {128: 4, TILE: 15}
     assert len(row["detections"]) == 12 * 9
 
 
@@ -272,15 +259,15 @@ def test_a_second_look_takes_no_more_tiles_than_the_bed() -> None:
         frame_HW3 = with_motor(frame_HW3, x=x, y=y, side=8)
     model = CountsTiles()
     looked_at(model, [png(frame_HW3)], suspicion=0.4, bed_polygon_px=BED)
-    assert model.num_of_side == {128: 4, TILE: 2 * 6}
+    assert model.num_of_side == {128: 4, TILE: 6}
 
 
 @pytest.mark.parametrize(
     ("suspicion", "threshold", "num_close"),
     [
         pytest.param(0.8, 0.9, 0, id="neither"),
-        pytest.param(0.8, 0.3, 2, id="reaches its threshold"),
-        pytest.param(0.4, 0.9, 2, id="suspicious"),
+        pytest.param(0.8, 0.3, 1, id="reaches its threshold"),
+        pytest.param(0.4, 0.9, 1, id="suspicious"),
     ],
 )
 def test_what_is_suspicious_or_reaches_its_threshold_is_looked_at_again(
