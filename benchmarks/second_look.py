@@ -30,7 +30,7 @@ from scrapray.imagery.scenes import SceneSettings, draw_load
 from scrapray.imagery.tiling import blend_boxes, tile_boxes
 from scrapray.segmenter.bundle import Bundle, load_bundle
 
-SEED = 8_500_000
+SEED = 9_500_000
 LOWEST = SUSPICION
 """What scores less is no detection in either way."""
 SEGMENT = SegmentConfig(overlap_px=32)
