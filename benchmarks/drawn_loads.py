@@ -3,7 +3,8 @@
     python benchmarks/drawn_loads.py [--loads 24] [--frames 4] [--seed N] [--model demo] [--folder runs/drawn-loads]
 
 Prints a confusion table of what was drawn against what was said, the three shares that must hold, and each load that
-was judged wrongly. No bundle was trained or adjusted on seeds from 9,000,000 on. Run again, drawn loads and audited frames are kept.
+was judged wrongly. No bundle was trained or adjusted on seeds from 9,000,000 on. Run again, drawn loads and audited
+frames are kept.
 """
 
 import argparse

@@ -39,7 +39,8 @@ def test_cards_hold_the_hash_of_their_weights(folder: Path) -> None:
 
 
 def test_the_demo_bundle_tells_the_contaminants_of_the_paper_and_what_it_knows() -> None:
-    bundle = load_bundle(DEMO, [contaminant.name for contaminant in SCRAP_CONTAMINANTS])
+    bundle = load_bundle(DEMO)
+    assert bundle.card.class_names == tuple(contaminant.name for contaminant in SCRAP_CONTAMINANTS)
     assert "drawn scrap only" in bundle.card.trained_on["what"]
     assert set(bundle.card.metrics) >= {"measured_on", "finetuned", "frozen_clip"}
 
