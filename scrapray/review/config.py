@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
-from pydantic import ConfigDict, StrictInt
+from pydantic import ConfigDict
 
 from scrapray.config import StorageConfig
 from scrapray.settings import STRICT, require
@@ -13,17 +13,17 @@ from scrapray.settings import STRICT, require
 class QueueConfig:
     """``[queue]``: how many frames of a night and site are chosen for each reason; 0 leaves the reason out.
 
-    ``seed`` draws the random sample: the same seed, the same frames. ``true`` is no number.
+    ``seed`` draws the random sample: the same seed, the same frames.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
-    high_severity: StrictInt = 10
-    near_threshold: StrictInt = 10
-    disagreement: StrictInt = 10
-    rare_class: StrictInt = 5
-    random_sample: StrictInt = 15
-    seed: StrictInt = 1
+    high_severity: int = 10
+    near_threshold: int = 10
+    disagreement: int = 10
+    rare_class: int = 5
+    random_sample: int = 15
+    seed: int = 1
 
     def __post_init__(self) -> None:
         for setting in fields(self):
