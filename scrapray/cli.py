@@ -228,8 +228,8 @@ def train(
     profile: Annotated[
         list[str] | None,
         typer.Option(
-            help="Named settings, under those of the file; given twice, one over the other: paper, split, demo, and "
-            "frozen, no-msm, scales-5-11, scales-7-13."
+            help="Named settings; given twice, one over the other: paper, split and demo, under those of the file; the "
+            "ablations frozen, no-msm, scales-5-11 and scales-7-13, over them."
         ),
     ] = None,
     runs: Annotated[

@@ -1,13 +1,15 @@
-"""Named settings of a finetuning, laid over the defaults, which are the scrap paper's, and over each other.
+"""Named settings of a finetuning, laid over the defaults, which are the scrap paper's.
 
     paper                            one learning rate everywhere
     split                            a learning rate for each part of the segmenter
     demo                             the small CLIP that is shipped, on CPUs
+
+What a file says stands over these. Ablations of the paper (Tables 2 and 3) stand over the file, so that each is what
+its name says, whatever else is trained with that file:
+
     frozen                           learn prompts only, as AnomalyCLIP does
     no-msm                           without the multi-scale mechanism
     scales-5-11, scales-7-13         with other windows of it than 3 and 9
-
-The last four are the ablations of the paper (Tables 2 and 3).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +26,7 @@ _WITHOUT_MSM = {
     "segmenter": {"similarity_share": 1.0},
     "loss": {"multiscale_weight": 0.0},
 }
-PROFILES: Mapping[str, Sections] = {
+RECIPES: Mapping[str, Sections] = {
     "paper": {},
     "split": {"optim": {"lr_vision": 1e-5, "lr_prompt": 1e-3, "lr_msm": 1e-4}},
     "demo": {
@@ -51,6 +53,8 @@ PROFILES: Mapping[str, Sections] = {
         "augment": {"flip": True, "light": 0.3},
         "workers": {"gpus_per_worker": 0.0, "cpus_per_worker": 2, "loaders": 1},
     },
+}
+ABLATIONS: Mapping[str, Sections] = {
     "frozen": {
         **_WITHOUT_MSM,
         "optim": {"lr_vision": 0.0, "lr_prompt": 1e-3, "lr_msm": 0.0},
@@ -59,10 +63,11 @@ PROFILES: Mapping[str, Sections] = {
     "scales-5-11": {"segmenter": {"msm_scales": (5, 11)}},
     "scales-7-13": {"segmenter": {"msm_scales": (7, 13)}},
 }
+PROFILES = {**RECIPES, **ABLATIONS}
 
 
 def read_finetune(path: Path | None, profiles: Sequence[str] = ()) -> FinetuneConfig:
-    """Settings of a finetuning: profiles one over the other, and over them what a file says.
+    """Settings of a finetuning: recipes one over the other, over them what a file says, over that the ablations.
 
     Args:
         path: TOML with the sections of ``FinetuneConfig``; ``profiles`` at its top names profiles too.
@@ -79,7 +84,8 @@ def read_finetune(path: Path | None, profiles: Sequence[str] = ()) -> FinetuneCo
     source = str(path or f"profile {'+'.join(names) or 'paper'}")
     if unknown := [name for name in names if name not in PROFILES]:
         raise ConfigurationError(f"{source}: there is no profile {unknown[0]!r}; there are {', '.join(PROFILES)}")
-    return settings_of(_laid_over(*(PROFILES[name] for name in names), values), FinetuneConfig, source=source)
+    recipes, ablations = ([of[name] for name in names if name in of] for of in (RECIPES, ABLATIONS))
+    return settings_of(_laid_over(*recipes, values, *ablations), FinetuneConfig, source=source)
 
 
 def _laid_over(*layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,13 +17,22 @@ def test_without_settings_it_is_the_papers_recipe() -> None:
     assert read_finetune(None) == FinetuneConfig()
 
 
-def test_profiles_lie_over_each_other_and_the_file_over_them(tmp_path: Path) -> None:
+def test_recipes_lie_over_each_other_and_the_file_over_them(tmp_path: Path) -> None:
     path = tmp_path / "finetune.toml"
     path.write_text('profiles = ["demo"]\n[training]\nepochs = 2\n')
-    config = read_finetune(path, ["frozen"])
+    config = read_finetune(path, ["split"])
     assert (config.start.clip, config.training.batch_size) == ("miniature", 8), "of demo"
-    assert (config.optim.lr_vision, config.optim.warmup_steps) == (0, 50), "of frozen, over demo"
-    assert config.training.epochs == 2, "of the file"
+    assert (config.optim.lr_vision, config.optim.warmup_steps) == (1e-5, 50), "of split, over demo"
+    assert config.training.epochs == 2, "of the file, over both"
+
+
+@pytest.mark.parametrize("is_in_the_file", [True, False])
+def test_an_ablation_is_what_its_name_says_whatever_the_file_trains_with(tmp_path: Path, is_in_the_file: bool) -> None:
+    path = tmp_path / "finetune.toml"
+    rates = "[optim]\nlr_vision = 6e-4\nlr_msm = 2e-3\n[segmenter]\nsimilarity_share = 0.5\n"
+    path.write_text(('profiles = ["frozen"]\n' if is_in_the_file else "") + rates)
+    config = read_finetune(path, [] if is_in_the_file else ["frozen"])
+    assert (config.optim.lr_vision, config.optim.lr_msm, config.segmenter.similarity_share) == (0, 0, 1)
 
 
 def test_the_ablations_differ_in_what_they_are_about_and_nothing_else() -> None:
