@@ -10,23 +10,27 @@ it goes on with the run that it was at.
 import argparse
 import datetime as dt
 import itertools
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from scrapray.config import CameraConfig
 from scrapray.datasets.config import DatasetConfig, FixedDates, SplitConfig, TilesConfig
 from scrapray.datasets.prepare import prepare_dataset
 from scrapray.datasets.read import open_dataset
-from scrapray.evaluation.comparison import METHODS, SCALES, Comparison
+from scrapray.evaluation.comparison import METHODS, SCALES, Comparison, Measured
 from scrapray.evaluation.config import BundleConfig, EvaluateConfig
 from scrapray.evaluation.tables import write_comparison
 from scrapray.imagery.scenes import CAMERA_ID, draw_archive, draw_tiles
 from scrapray.screen import progress
-from scrapray.segmenter.measure import cpu_is_made_for_bf16
+from scrapray.segmenter.measure import ANY, cpu_is_made_for_bf16
 from scrapray.storage import Storage
+from scrapray.training.loop import CURVE
 
 ENTRIES = [*(entry for entry in METHODS if entry.profiles == ("frozen",)), *SCALES]
 SEED = 5_000_000
@@ -35,6 +39,8 @@ PICTURE_PX, TILE_PX = 256, 128
 TRAINING, VALIDATION, TEST = (dt.date(2026, 11, day) for day in (1, 2, 3))
 WINDOW_PX = ((896, 568), (2944, 568), (2944, 1592), (896, 1592))
 """Corners of the part of the truck bed that is judged, so that a run is measured within minutes."""
+SMOOTHED = 10
+"""Points of a learning curve that are drawn as one."""
 FINETUNE = f"""profiles = ["demo"]
 
 [segmenter]
@@ -84,7 +90,9 @@ def main() -> None:
     measured = comparison.measure(ENTRIES)
     opened = open_dataset(str(dataset), Storage())
     page, written = write_comparison(measured, opened, "ablations", "Ablations", given.folder)
-    print(page, *written, sep="\n")
+    learning = given.folder / "ablations-learning.svg"
+    draw_learning(measured, given.folder / "runs", learning)
+    print(page, *written, learning, sep="\n")
 
 
 DATASET = DatasetConfig(
@@ -114,6 +122,25 @@ def draw(archive: Path, num_pictures: int, num_loads: int) -> None:
     for date, seed, num in ((VALIDATION, SEED, num_loads // 6), (TEST, SEED + 1, num_loads - num_loads // 6)):
         with progress(f"frames of {date} drawn") as report:
             draw_archive(archive, num_loads=num, frames_per_load=1, seed=seed, date=date, masks=True, progress=report)
+
+
+def draw_learning(measured: Sequence[Measured], runs: Path, path: Path) -> None:
+    """Loss of the similarity maps, which all variants have, as training went on; a line for each seed."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    for number, each in enumerate(measured):
+        for seed, run in enumerate(each.runs):
+            name = run.figures[ANY, "average_precision"]["subject"].split()[-1]
+            *_, last = sorted(runs.glob(f"{name}/checkpoint_*/{CURVE}"))
+            told = [one for one in json.loads(last.read_text()) if "loss" in one]
+            loss = np.array([one["similarity_focal"] + one["similarity_dice"] for one in told])
+            smooth = np.convolve(loss, np.ones(SMOOTHED) / SMOOTHED, mode="valid")
+            steps = [one["step"] for one in told][SMOOTHED - 1 :]
+            axes.plot(steps, smooth, color=f"C{number}", linewidth=1, label=None if seed else each.entry.label)
+    axes.set(xlabel="step", ylabel=f"loss of the similarity maps, mean of {SMOOTHED} points")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path)
 
 
 def write(path: Path, image_HW3: NDArray[np.uint8], class_HW: NDArray[np.uint8]) -> None:
