@@ -8,7 +8,8 @@ from time import monotonic
 
 import pyarrow as pa
 
-from scrapray.audit.retries import DONE, read_work
+from scrapray.audit.results import read_work
+from scrapray.audit.retries import DONE
 from scrapray.errors import SchemaError, StorageError
 from scrapray.storage import Storage
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 import scrapray
 from scrapray import schema
@@ -19,7 +20,7 @@ from scrapray.audit.model import FoundModel, find_model
 from scrapray.audit.outdated import emptied_sites
 from scrapray.audit.pipeline import segment_frames
 from scrapray.audit.publish import Night, Published, Run, nights_of, publish
-from scrapray.audit.retries import not_downloaded
+from scrapray.audit.results import find_results
 from scrapray.config import AuditConfig, LimitsConfig, SegmentConfig, sha256_of
 from scrapray.errors import ModelError
 from scrapray.labels import MAX_SEVERITY
@@ -113,9 +114,10 @@ def run_audit(
         manifest, work_uri, storage=storage, bundle_uri=model.bundle_uri, card=card, config=config, progress=progress
     )
 
-    settings, results_uri = public_settings(config), join(work_uri, "results")
+    settings, stored = public_settings(config), find_results(join(work_uri, "results"), storage)
+    not_downloaded = stored.filter(pc.field("reject_stage") == "download")["frame_id"].to_pylist()
     run = Run(
-        run_id=run_id_of(work_id, card, settings, manifest, not_downloaded(results_uri, storage)),
+        run_id=run_id_of(work_id, card, settings, manifest, not_downloaded),
         started_utc=started_utc,
         finished_utc=dt.datetime.now(dt.UTC),
         model_uri=model.uri,
@@ -132,7 +134,7 @@ def run_audit(
     published = publish(
         nights,
         manifest,
-        results_uri,
+        stored,
         lake_uri,
         run=run,
         reading=reading,

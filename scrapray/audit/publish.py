@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scrapray import lake, schema
-from scrapray.audit.retries import parquet_files, read_files
+from scrapray.audit.results import read_results
 from scrapray.errors import SchemaError
 from scrapray.statistics.loads import Reading, judge_loads, load_row, truck_rows
 from scrapray.statistics.repeats import Look, find_repeats
@@ -119,7 +119,7 @@ def build_tables(
 def publish(
     nights: Sequence[Night],
     manifest: pa.Table,
-    results_uri: str,
+    stored: pa.Table,
     lake_uri: str,
     *,
     run: Run,
@@ -132,7 +132,7 @@ def publish(
     Args:
         nights: Dates and sites to publish; one without frames gets typed, empty tables.
         manifest: All frames of the run.
-        results_uri: Folder of the results; may hold those of other frames too.
+        stored: Where its results lie, see ``find_results``; may hold those of other frames too.
         lake_uri: Where to publish.
         run: What produced the results.
         reading: How frames are read into loads.
@@ -150,7 +150,7 @@ def publish(
     total = Published()
     for date, site in nights:
         rows = manifest.filter((pc.field("date") == date) & (pc.field("site") == site))
-        results = read_results(results_uri, rows["frame_id"], storage)
+        results = read_results(stored, rows["frame_id"], storage)
         tables = build_tables(
             date, site, rows, results, run=run, reading=reading, max_frozen_difference=max_frozen_difference
         )
@@ -163,22 +163,6 @@ def nights_of(manifest: pa.Table) -> list[Night]:
     """Dates and sites of a manifest, sorted."""
     pairs = manifest.group_by(["date", "site"]).aggregate([])
     return sorted(zip(pairs["date"].to_pylist(), pairs["site"].to_pylist(), strict=True))
-
-
-def read_results(results_uri: str, frame_ids: pa.ChunkedArray, storage: Storage) -> pa.Table:
-    """The results of some frames, in any order; frames without a result are left out.
-
-    Raises:
-        SchemaError: A file of results is damaged.
-        StorageError: One cannot be read.
-    """
-    wanted = set(frame_ids.to_pylist())
-
-    def keep(rows: pa.Table) -> pa.Table:
-        return rows.filter(pa.array([frame_id in wanted for frame_id in rows["frame_id"].to_pylist()], pa.bool_()))
-
-    found = read_files(parquet_files(results_uri, storage), keep, storage)
-    return pa.concat_tables([schema.RESULTS.empty_table(), *found])
 
 
 def _aligned(manifest: pa.Table, results: pa.Table) -> pa.Table:

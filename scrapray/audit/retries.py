@@ -3,7 +3,6 @@
 Shape of the folders: see ``pipeline``.
 """
 
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -11,15 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from scrapray.errors import SchemaError
-from scrapray.lake import read_table
+from scrapray.audit.results import NUM_FILES_AT_ONCE, parquet_files, read_files, read_work
 from scrapray.schema import RESULTS
 from scrapray.storage import Storage
 
 DONE = pa.schema([pa.field("frame_id", pa.string(), nullable=False)])
 """What Ray's checkpoint holds: the frames whose rows are written."""
 _DECISIVE = ["frame_id", "camera_id", "reject_stage"]
-_NUM_FILES_AT_ONCE = 16
 _PENDING = ".pending.parquet"
 """How Ray calls the checkpoint of a write that has begun; what is written bears the name that stands before it."""
 
@@ -73,26 +70,10 @@ def forget_outdated(results_uri: str, checkpoint_uri: str, todo: pa.Table, stora
         holding = [
             uri for uri, rows in zip(uris, found, strict=True) if pc.any(pc.is_in(rows["frame_id"], frame_ids)).as_py()
         ]
-        with ThreadPoolExecutor(_NUM_FILES_AT_ONCE) as pool:
+        with ThreadPoolExecutor(NUM_FILES_AT_ONCE) as pool:
             list(pool.map(partial(drop, columns=DONE), parquet_files(checkpoint_uri, storage)))
             list(pool.map(partial(drop, columns=RESULTS), holding))
     return len(again)
-
-
-def not_downloaded(results_uri: str, storage: Storage) -> list[str]:
-    """Ids of the frames whose download failed.
-
-    Args:
-        results_uri: Folder of the results.
-        storage: Opens it.
-
-    Raises:
-        SchemaError: A file of results is damaged.
-        StorageError: One cannot be read.
-    """
-    uris = parquet_files(results_uri, storage)
-    found = read_files(uris, lambda rows: rows.filter(pc.field("reject_stage") == "download"), storage)
-    return [frame_id for rows in found for frame_id in rows["frame_id"].to_pylist()]
 
 
 def _of_another_camera(stored: pa.Table, todo: pa.Table) -> pa.ChunkedArray:
@@ -106,40 +87,6 @@ def _of_another_camera(stored: pa.Table, todo: pa.Table) -> pa.ChunkedArray:
 def _equal(left: pa.ChunkedArray, right: pa.ChunkedArray | str) -> pa.ChunkedArray:
     """Where both are there and equal."""
     return pc.fill_null(pc.equal(left, right), False)
-
-
-def read_files(uris: Sequence[str], keep: Callable[[pa.Table], pa.Table], storage: Storage) -> list[pa.Table]:
-    """Read files of results, some at once.
-
-    Args:
-        uris: The files.
-        keep: What is kept of each of them, so that memory need not hold them all.
-        storage: Opens them.
-
-    Raises:
-        SchemaError: One is damaged.
-        StorageError: One cannot be read.
-    """
-    with ThreadPoolExecutor(_NUM_FILES_AT_ONCE) as pool:
-        return list(pool.map(lambda uri: keep(read_work(uri, RESULTS, storage)), uris))
-
-
-def read_work(uri: str, columns: pa.Schema, storage: Storage) -> pa.Table:
-    """Read one file of the work folder.
-
-    Raises:
-        SchemaError: It is damaged.
-        StorageError: It cannot be read.
-    """
-    try:
-        return read_table(uri, columns, storage)
-    except SchemaError as error:
-        raise SchemaError(f"{error}; delete the folder of unfinished work and run again") from error
-
-
-def parquet_files(uri: str, storage: Storage) -> list[str]:
-    """URIs of the Parquet files below a URI."""
-    return storage.list_names(uri, (".parquet",))
 
 
 def _name(uri: str) -> str:

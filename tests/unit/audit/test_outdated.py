@@ -13,6 +13,7 @@ from scrapray.audit.manifest import index_archive, read_manifest
 from scrapray.audit.nightly import _nights
 from scrapray.audit.outdated import emptied_sites, is_outdated
 from scrapray.audit.publish import publish
+from scrapray.audit.results import find_results
 from scrapray.config import ArchiveConfig, AuditConfig, GateLogConfig
 from scrapray.storage import Storage
 from tests.unit.audit.test_publish import RUN, result
@@ -73,7 +74,7 @@ class Yard:
             publish(
                 _nights(manifest, self.places[1], self.places[0], date, self.config, Storage()),
                 manifest,
-                str(path.parent),
+                find_results(str(path.parent), Storage()),
                 self.places[0],
                 run=dataclasses.replace(RUN, run_id=f"{number:016x}"),
                 reading=reading(),

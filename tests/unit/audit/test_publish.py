@@ -6,10 +6,10 @@ import pyarrow.compute as pc
 import pytest
 
 from scrapray import lake, schema
-from scrapray.audit.publish import Published, Run, build_tables, nights_of, publish, read_results
+from scrapray.audit.publish import Published, Run, build_tables, nights_of, publish
+from scrapray.audit.results import find_results
 from scrapray.errors import SchemaError, StorageError
 from scrapray.storage import Storage
-from tests.fixtures.services import KEPT_BACK, store_that_keeps_back
 from tests.unit.statistics.frames import NIGHT, at, reading
 
 SITE = "yard"
@@ -122,7 +122,7 @@ def published(tmp_path, storage):
         return publish(
             nights_of(some_manifest) if nights is None else nights,
             some_manifest,
-            str(store),
+            find_results(str(store), storage),
             lake_uri,
             run=run,
             reading=reading(),
@@ -278,35 +278,8 @@ def test_a_fault_in_a_later_night_leaves_the_earlier_one_whole(published, storag
         lake.read_partition(lake_uri, "frames", other, SITE, storage)
 
 
-def test_results_of_other_frames_are_left_alone(published, storage, tmp_path):
-    lake.write_table(results(result("1"), result("2")), schema.RESULTS, f"{tmp_path}/r/part-0.parquet", storage)
-    found = read_results(f"{tmp_path}/r", pa.chunked_array([["2", "9"]]), storage)
-    assert column(found, "frame_id") == ["2"]
-    assert read_results(f"{tmp_path}/nothing", pa.chunked_array([["2"]]), storage).num_rows == 0
-
-
 def test_a_truck_number_keeps_its_zeros(published, storage):
     lake_uri, write_and_publish = published
     write_and_publish(manifest(("1", {}), ("2", {})), results(result("1"), result("2")))
     trucks = lake.read_partition(lake_uri, "trucks", NIGHT, SITE, storage)
     assert pc.unique(trucks["truck_id"]).to_pylist() == ["0007"]
-
-
-@pytest.mark.parametrize("num_bytes", [0, 100])
-def test_a_torn_file_of_results_is_named_with_what_to_do(num_bytes, storage, tmp_path):
-    path = tmp_path / "part-0.parquet"
-    lake.write_table(results(result("1")), schema.RESULTS, str(path), storage)
-    path.write_bytes(path.read_bytes()[:num_bytes])
-    message = r"part-0\.parquet is not readable as Parquet.*; delete the folder of unfinished work and run again"
-    with pytest.raises(SchemaError, match=message):
-        read_results(str(tmp_path), pa.chunked_array([["1"]]), storage)
-
-
-@pytest.mark.parametrize(("status", "reason"), KEPT_BACK)
-def test_a_store_that_keeps_results_back_is_told_as_it_is(status, reason):
-    with (
-        store_that_keeps_back("results/0.parquet", status) as config,
-        pytest.raises(StorageError, match=r"cannot read s3://bucket/results/0\.parquet: ") as caught,
-    ):
-        read_results("s3://bucket/results", pa.chunked_array([["1"]]), Storage(config))
-    assert caught.value.reason == reason

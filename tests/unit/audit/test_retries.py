@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scrapray.audit.retries import forget_outdated, forget_unfinished_writes, not_downloaded
+from scrapray.audit.retries import forget_outdated, forget_unfinished_writes
 from scrapray.errors import SchemaError, StorageError
 from scrapray.schema import RESULTS, WORK_LIST
 from scrapray.storage import Storage
@@ -57,11 +57,6 @@ def test_frames_that_could_not_be_downloaded_are_no_longer_done(work: Path) -> N
     assert ids(work / "checkpoint") == ids(work / "results") == ["a", "d"]
     assert pq.read_table(work / "results" / "0.parquet").schema.equals(RESULTS)
     assert forget(work) == 0
-
-
-def test_frames_that_could_not_be_downloaded_are_named(work: Path) -> None:
-    assert sorted(not_downloaded(str(work / "results"), Storage())) == ["b", "c"]
-    assert not_downloaded(str(work / "nothing"), Storage()) == []
 
 
 @pytest.mark.parametrize("num_bytes", [0, 4, 200, None])
