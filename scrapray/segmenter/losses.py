@@ -119,6 +119,11 @@ def dice(maps_SNCHW: Tensor, labels_NHW: Tensor, smooth: float, classes: ClassMe
     return loss_SNC.mean(dim=(1, 2)) if classes == "all" else loss_SNC[:, truth_NC > 0].mean(dim=1)
 
 
+def num_present(labels_NHW: Tensor, num_classes: int) -> Tensor:
+    """Pairs of a tile and a class present in it, over which ``dice`` averages then: a number of shape ()."""
+    return F.one_hot(labels_NHW, num_classes).flatten(1, 2).any(dim=1).sum()
+
+
 def segmentation_loss(
     similarity_SNCHW: Tensor,
     multiscale_SNCHW: Tensor,
@@ -127,16 +132,28 @@ def segmentation_loss(
     weights_C: Tensor,
     multiscale_stage_weights: Sequence[float],
     config: LossConfig,
+    dice_factor: float = 1.0,
 ) -> LossTerms:
     """Focal and dice of both branches: similarity summed over stages, multi-scale weighted by stage.
+
+    Args:
+        similarity_SNCHW: Similarity maps.
+        multiscale_SNCHW: Multi-scale maps.
+        labels_NHW: Truth.
+        weights_C: Class-balanced weights.
+        multiscale_stage_weights: One per stage.
+        config: Shapes of the losses.
+        dice_factor: Of both dice terms, where these tiles are part of a larger batch and hold more or fewer of the
+            pairs over which dice averages than of its tiles.
 
     Reference: the scrap paper, section on losses.
     """
     stage_weights_S = torch.tensor(multiscale_stage_weights, device=multiscale_SNCHW.device)
     sim_focal = focal(similarity_SNCHW, labels_NHW, weights_C, config.gamma).sum()
-    sim_dice = dice(similarity_SNCHW, labels_NHW, config.dice_smooth, config.dice_classes).sum()
+    sim_dice = dice_factor * dice(similarity_SNCHW, labels_NHW, config.dice_smooth, config.dice_classes).sum()
     msm_focal = stage_weights_S @ focal(multiscale_SNCHW, labels_NHW, weights_C, config.gamma)
-    msm_dice = stage_weights_S @ dice(multiscale_SNCHW, labels_NHW, config.dice_smooth, config.dice_classes)
+    msm_dice_S = dice(multiscale_SNCHW, labels_NHW, config.dice_smooth, config.dice_classes)
+    msm_dice = dice_factor * (stage_weights_S @ msm_dice_S)
     similarity = sim_focal + config.dice_weight * sim_dice
     multiscale = msm_focal + config.dice_weight * msm_dice
     total = config.similarity_weight * similarity + config.multiscale_weight * multiscale

@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 import schedulefree
 import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from scrapray.errors import ConfigurationError, DivergedError
-from scrapray.segmenter.losses import LossConfig, LossTerms, segmentation_loss
+from scrapray.segmenter.losses import LossConfig, LossTerms, num_present, segmentation_loss
 from scrapray.segmenter.model import Segmenter, prepare_tiles
 from scrapray.settings import STRICT
 
@@ -164,8 +165,10 @@ def train_step(
     """
     optimizer.zero_grad(set_to_none=True)
     num_given = sum(batch.num_counted for batch in batches)
+    shares = [batch.num_counted / (num_tiles or num_given) for batch in batches]
+    dice_factors = _dice_factors(batches, shares, loss, len(weights_C))
     means = torch.zeros(len(LossTerms._fields))
-    for number, batch in enumerate(batches, start=1):
+    for number, (batch, share, dice_factor) in enumerate(zip(batches, shares, dice_factors, strict=True), start=1):
         with _exchange(module, number == len(batches)):
             with torch.autocast(batch.tiles_N3HW.device.type, dtype=torch.bfloat16, enabled=autocast):
                 similarity, multiscale = module(batch.tiles_N3HW, batch.labels_Nhw.shape[-1])
@@ -176,8 +179,8 @@ def train_step(
                 weights_C=weights_C,
                 multiscale_stage_weights=multiscale_stage_weights,
                 config=loss,
+                dice_factor=dice_factor,
             )
-            share = batch.num_counted / (num_tiles or num_given)
             (share * terms.total).backward()  # type: ignore[no-untyped-call]
         means += torch.stack(terms).detach().cpu() * batch.num_counted / num_given
     trained = [p for group in optimizer.param_groups for p in group["params"]]
@@ -192,6 +195,23 @@ def train_step(
         )
     optimizer.step()
     return report
+
+
+def _dice_factors(
+    batches: Sequence[TileBatch], shares: Sequence[float], loss: LossConfig, num_classes: int
+) -> list[float]:
+    """For each batch, its share of what dice averages over in the whole step, over its share of the tiles.
+
+    Without it a step would depend on how its tiles are divided among batches and processes.
+    """
+    if loss.dice_classes == "all":
+        return [1.0] * len(batches)
+    pairs = torch.stack([num_present(batch.labels_Nhw, num_classes) * batch.counts for batch in batches]).double()
+    total = pairs.sum()
+    if dist.is_initialized():
+        dist.all_reduce(total)
+        total /= dist.get_world_size()
+    return [part / share if share else 1.0 for part, share in zip((pairs / total).tolist(), shares, strict=True)]
 
 
 def _exchange(module: nn.Module, is_last: bool) -> AbstractContextManager[None]:

@@ -1,6 +1,6 @@
 import copy
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from scrapray.errors import ConfigurationError, ModelError
-from scrapray.segmenter.losses import LossConfig
+from scrapray.segmenter.losses import ClassMean, LossConfig
 from scrapray.segmenter.model import Segmenter
 from scrapray.segmenter.step import (
     OptimConfig,
@@ -54,6 +54,7 @@ def take_step(
     optimizer: schedulefree.AdamWScheduleFree,
     batches: list[TileBatch],
     clip_norm: float = 1.0,
+    classes: ClassMean = "all",
 ) -> StepReport:
     return train_step(
         module,
@@ -61,7 +62,7 @@ def take_step(
         batches,
         weights_C=torch.ones(4),
         multiscale_stage_weights=(0.1, 0.1, 0.1, 0.7),
-        loss=LossConfig(),
+        loss=LossConfig(dice_classes=classes),
         clip_norm=clip_norm,
     )
 
@@ -172,14 +173,20 @@ def test_averaged_weights_are_those_of_the_papers_recursion(segmenter: Segmenter
         torch.testing.assert_close(parameter.detach(), torch.stack(iterates).mean(dim=0), rtol=1e-4, atol=1e-6)
 
 
-def test_a_step_in_parts_is_the_step_over_the_whole(segmenter: Segmenter, batch: TileBatch) -> None:
-    parts = [TileBatch(batch.tiles_N3HW[place : place + 1], batch.labels_Nhw[place : place + 1]) for place in (0, 1)]
+@pytest.mark.parametrize("classes", ["all", "present"])
+def test_a_step_in_parts_is_the_step_over_the_whole(segmenter: Segmenter, batch: TileBatch, classes: ClassMean) -> None:
+    """Also where one tile shows more of the classes than the other."""
+    labels = batch.labels_Nhw.clone()
+    labels[0] = 0
+    whole = TileBatch(batch.tiles_N3HW, labels)
+    parts = [TileBatch(whole.tiles_N3HW[place : place + 1], labels[place : place + 1]) for place in (0, 1)]
+    parts.append(replace(parts[0], counts=False))
     cut = copy.deepcopy(segmenter)
     reports = []
-    for trained, batches in ((segmenter, [batch]), (cut, parts)):
+    for trained, batches in ((segmenter, [whole]), (cut, parts)):
         optimizer = make_optimizer(trained, OPTIM)
         optimizer.train()
-        reports.append(take_step(trained.train(), optimizer, batches))
+        reports.append(take_step(trained.train(), optimizer, batches, classes=classes))
     assert asdict(reports[0]) == pytest.approx(asdict(reports[1]), rel=1e-4)
     for name, value in cut.state().items():
         torch.testing.assert_close(value, segmenter.state()[name], rtol=1e-3, atol=2e-4)
