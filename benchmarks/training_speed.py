@@ -99,7 +99,7 @@ def _bare_steps(config: FinetuneConfig, classes: tuple[Contaminant, ...], steps:
     """Seconds of all steps but the first ones, on one batch that lies ready."""
     device = torch.device("cuda" if config.workers.gpus_per_worker else "cpu")
     segmenter = new_segmenter(config, classes).to(device)
-    optimizer = make_optimizer(segmenter, config.optim)
+    optimizer = make_optimizer(segmenter, config.optim, steps)
     segmenter.train()
     optimizer.train()
     training, side_px = config.training, config.segmenter.input_px

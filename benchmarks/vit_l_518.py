@@ -59,7 +59,7 @@ def score(segmenter: Segmenter, tiles_NHW3: np.ndarray) -> None:
 
 
 def train(segmenter: Segmenter, tile_HW3: np.ndarray) -> None:
-    optimizer = make_optimizer(segmenter, PAPER.optim)
+    optimizer = make_optimizer(segmenter, PAPER.optim, STEPS)
     segmenter.train()
     optimizer.train()
     ids_HW = np.zeros((TILE_PX, TILE_PX), np.uint8)

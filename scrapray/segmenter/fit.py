@@ -102,7 +102,7 @@ def fit(
         ModelError: Training diverged, or the checkpoint is of another segmenter.
     """
     segmenter.to(config.device)
-    optimizer = make_optimizer(segmenter, config.optim)
+    optimizer = make_optimizer(segmenter, config.optim, config.max_steps)
     step = load_checkpoint(checkpoint, segmenter, optimizer) if checkpoint else 0
     weights_C = _class_weights(segmenter, tiles_per_class, config)
     loss_px = config.loss_px or segmenter.config.input_px

@@ -26,6 +26,8 @@ from scrapray.segmenter.losses import LossConfig, LossTerms, num_present, segmen
 from scrapray.segmenter.model import Segmenter, prepare_tiles
 from scrapray.settings import STRICT
 
+_WARMUP_SHARE = 0.05
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimConfig:
@@ -36,7 +38,7 @@ class OptimConfig:
         lr_prompt: Of contexts and deep vectors.
         lr_msm: Of the multi-scale mechanism.
         betas: Of Adam.
-        warmup_steps: Over which the rates rise.
+        warmup_steps: Over which the rates rise; one in twenty of all steps if left out.
         clip_norm: Largest norm of the whole gradient.
     """
 
@@ -46,12 +48,12 @@ class OptimConfig:
     lr_prompt: float = 1e-5
     lr_msm: float = 1e-5
     betas: tuple[float, float] = (0.9, 0.999)
-    warmup_steps: int = 1600
+    warmup_steps: int | None = None
     clip_norm: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("lr_vision", "lr_prompt", "lr_msm", "warmup_steps"):
-            if not 0 <= getattr(self, name) < math.inf:
+            if not 0 <= (getattr(self, name) or 0) < math.inf:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}, must be 0 or more")
         if not self.lr_vision and not self.lr_prompt and not self.lr_msm:
             raise ConfigurationError("lr_vision, lr_prompt and lr_msm are all 0, so nothing would be trained")
@@ -91,9 +93,23 @@ class StepReport:
     grad_norm: float
 
 
-def make_optimizer(segmenter: Segmenter, config: OptimConfig) -> schedulefree.AdamWScheduleFree:
-    """The optimizer of a segmenter; freezes parts whose rate is 0."""
+def make_optimizer(
+    segmenter: Segmenter, config: OptimConfig, num_steps: int | None = None
+) -> schedulefree.AdamWScheduleFree:
+    """The optimizer of a segmenter; freezes parts whose rate is 0.
+
+    Args:
+        segmenter: With its text tower.
+        config: Rates and warm-up.
+        num_steps: Of the whole training, where the warm-up is a share of them.
+
+    Raises:
+        ConfigurationError: Neither the steps of the warm-up nor those of the training are known.
+    """
     assert segmenter.text is not None, "training needs the text tower; load_for_training puts it back"
+    if config.warmup_steps is None and num_steps is None:
+        raise ConfigurationError("a training without an end needs warmup_steps, since they are no share of its steps")
+    warmup_steps = config.warmup_steps if config.warmup_steps is not None else round(_WARMUP_SHARE * (num_steps or 0))
     freeze_parts(segmenter, config)
     parts = _parts(segmenter, config)
     groups = [
@@ -101,7 +117,7 @@ def make_optimizer(segmenter: Segmenter, config: OptimConfig) -> schedulefree.Ad
         for name, (part, lr) in parts.items()
     ]
     return schedulefree.AdamWScheduleFree(
-        [group for group in groups if group["params"]], betas=config.betas, warmup_steps=config.warmup_steps
+        [group for group in groups if group["params"]], betas=config.betas, warmup_steps=warmup_steps
     )
 
 

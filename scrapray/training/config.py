@@ -4,7 +4,7 @@ The defaults are the scrap paper's: ViT-L/14@336 at 518 px, batches of 4 tiles, 
 augmentation.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
@@ -28,7 +28,7 @@ class StartConfig:
     Attributes:
         clip: open_clip's name, a JSON file in open_clip's layout, or ``miniature`` for the one that is shipped.
         weights: ``openai`` or another of open_clip's tags, a file, or ``random``; the CLIP that is shipped has its
-            own. Files must be there on all nodes.
+            own, ``miniature``, if they are left out. Files must be there on all nodes.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -36,12 +36,22 @@ class StartConfig:
     clip: str = "ViT-L-14-336-quickgelu"
     weights: str = "openai"
 
+    def __post_init__(self) -> None:
+        own = next(each.default for each in fields(self) if each.name == "weights")
+        if self.clip == MINIATURE and self.weights == own:
+            object.__setattr__(self, "weights", MINIATURE)
+        require(
+            self.weights in (MINIATURE, RANDOM) if self.clip == MINIATURE else self.weights != MINIATURE,
+            f"weights is {self.weights!r} with clip {self.clip!r}: the CLIP that is shipped has its own, and no other "
+            "has those; leave weights out, or give clip the name or JSON file of the model that they are of",
+        )
+
     def places(self) -> tuple[str, str | None]:
         """Model and weights as ``build_segmenter`` takes them, on this node."""
-        if self.clip != MINIATURE:
-            return self.clip, None if self.weights == RANDOM else self.weights
         folder = shipped("miniature-clip")
-        return str(folder / "model.json"), str(folder / "weights.safetensors")
+        model = str(folder / "model.json") if self.clip == MINIATURE else self.clip
+        weights = str(folder / "weights.safetensors") if self.weights == MINIATURE else self.weights
+        return model, None if weights == RANDOM else weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,7 +108,8 @@ class _Worker:
         self.segmenter.visual.set_grad_checkpointing(self.config.training.activation_checkpointing)
         freeze_parts(self.segmenter, self.config.optim)
         self.module = spread(self.segmenter, self.config.workers.strategy, self.device)
-        self.optimizer = make_optimizer(self.segmenter, self.config.optim)
+        num_steps = self.steps_per_epoch * self.config.training.epochs
+        self.optimizer = make_optimizer(self.segmenter, self.config.optim, num_steps)
         self.first_step, self.curve = _resume(self.segmenter, self.optimizer)
         class_px_NC = task.train.class_px_NC
         self.chances_N = balanced_chances(class_px_NC) if self.config.training.balanced else None

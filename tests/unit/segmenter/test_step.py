@@ -78,6 +78,19 @@ def test_each_part_has_its_own_rate_and_frozen_parameters_are_in_none(segmenter:
     assert given == {id(p) for p in segmenter.parameters() if p.requires_grad}
 
 
+@pytest.mark.parametrize(("given", "steps"), [(None, 20), (7, 7), (0, 0)])
+def test_rates_rise_over_a_twentieth_of_all_steps_or_as_many_as_are_given(
+    segmenter: Segmenter, given: int | None, steps: int
+) -> None:
+    optimizer = make_optimizer(segmenter, replace(OPTIM, warmup_steps=given), 400)
+    assert {group["warmup_steps"] for group in optimizer.param_groups} == {steps}
+
+
+def test_a_training_without_an_end_has_no_share_of_its_steps(segmenter: Segmenter) -> None:
+    with pytest.raises(ConfigurationError, match="without an end needs warmup_steps"):
+        make_optimizer(segmenter, replace(OPTIM, warmup_steps=None))
+
+
 def test_a_vision_rate_of_zero_keeps_the_tower_as_it_is(segmenter: Segmenter, batch: TileBatch) -> None:
     before = copy.deepcopy(segmenter.visual.state_dict())
     optimizer = make_optimizer(segmenter, OptimConfig(lr_vision=0, lr_prompt=1e-2, lr_msm=1e-2, warmup_steps=0))

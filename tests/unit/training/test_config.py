@@ -43,9 +43,20 @@ def test_every_section_is_read(tmp_path: Path) -> None:
     assert (config.augment.scale, config.workers.max) == ((0.8, 1.2), 4)
 
 
+def test_what_training_begins_from_is_named_as_it_is(tmp_path: Path) -> None:
+    """The card of a bundle names it too."""
+    shipped = read(tmp_path, '[start]\nclip = "miniature"').start
+    assert shipped.weights == "miniature"
+    assert [Path(str(place)).name for place in shipped.places()] == ["model.json", "weights.safetensors"]
+    assert read(tmp_path, '[start]\nclip = "miniature"\nweights = "random"').start.places()[1] is None
+    assert read(tmp_path, '[start]\nweights = "yard.safetensors"').start.places()[1] == "yard.safetensors"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ('[start]\nclip = "miniature"\nweights = "yard.safetensors"', "weights is 'yard.safetensors' with clip"),
+        ('[start]\nweights = "miniature"', "weights is 'miniature' with clip 'ViT-L-14-336-quickgelu'"),
         ("[segmenter]\ninput = 518", "segmenter.input"),
         ("[optim]\nlr = 1", "optim.lr"),
         ("[workers]\nmax = 5", "each worker needs at least one tile"),
