@@ -154,7 +154,7 @@ class Segmenter(nn.Module):
             ConfigurationError: The settings ask for more blocks than the towers have, or no class is given.
         """
         super().__init__()
-        _check_depths(config, clip_config, classes)
+        check_depths(config, clip_config, classes)
         self.config = config
         self.clip_config = clip_config
         self.classes = tuple(classes)
@@ -366,7 +366,12 @@ def _gaussian_matrix(length: int, sigma: float) -> Tensor:
     return torch.zeros(length, length, dtype=torch.float64).scatter_add_(1, mirrored, weights)
 
 
-def _check_depths(config: SegmenterConfig, clip_config: ClipConfig, classes: Sequence[Contaminant]) -> None:
+def check_depths(config: SegmenterConfig, clip_config: ClipConfig, classes: Sequence[Contaminant]) -> None:
+    """See to it that settings and towers go together, before either is built.
+
+    Raises:
+        ConfigurationError: They do not, or no class is given.
+    """
     vision_blocks, text_blocks = clip_config.vision_cfg["layers"], clip_config.text_cfg["layers"]
     if not classes:
         raise ConfigurationError("no contaminant is given; a segmenter needs one or more")

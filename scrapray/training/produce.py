@@ -29,6 +29,9 @@ from scrapray.datasets.read import Dataset, open_dataset
 from scrapray.errors import ConfigurationError, RegistryError
 from scrapray.registry import ModelVersion, Registry, Run
 from scrapray.segmenter.bundle import CARD, BundleCard, sha256_of_file
+from scrapray.segmenter.losses import tiles_per_class
+from scrapray.segmenter.model import check_depths
+from scrapray.segmenter.tower import read_clip_config
 from scrapray.storage import Storage, absolute, join
 from scrapray.training.config import FinetuneConfig
 from scrapray.training.curves import CURVES, draw_curves
@@ -102,18 +105,18 @@ def train_model(
     storage, registry = Storage(config.storage), registry or Registry()
     dataset = open_dataset(dataset_uri, storage)
     _check_splits(dataset)
+    check_depths(config.segmenter, read_clip_config(config.start.places()[0]), dataset.card.classes)
     name = _name_of(dataset, config)
     run_uri = join(absolute(runs_uri), name)
     if storage.exists(join(run_uri, _RESULT)):
-        return _finished(run_uri, registry, storage)
+        return _finished(run_uri, dataset, config, registry, storage)
     _join_cluster(config)
     storage = storage.patient()
     dataset = replace(dataset, storage=storage)
     begun = _begun_run(run_uri, registry, storage)
     with _started(registry, name, begun, run_uri) as run, own_errors(run_uri, storage):
         if not begun:
-            run.log_settings(config.as_dict(), dataset_card=json.loads(dataset.card.to_json()))
-            _note_run(run, registry, run_uri, storage)
+            _introduce(run, dataset, config, registry, run_uri, storage)
         finetuned = _train(dataset, config, run, name, absolute(runs_uri), progress)
         card = _export(dataset, config, finetuned, name, join(run_uri, _BUNDLE))
         _add_curves(finetuned, join(run_uri, _BUNDLE), storage)
@@ -135,14 +138,19 @@ def train_model(
     return summary
 
 
-def _finished(run_uri: str, registry: Registry, storage: Storage) -> TrainingSummary:
+def _finished(
+    run_uri: str, dataset: Dataset, config: FinetuneConfig, registry: Registry, storage: Storage
+) -> TrainingSummary:
     """What came of a training that has ended; a server that was away then, or is another one, hears of it now."""
     summary = TrainingSummary(**json.loads(storage.read_bytes(join(run_uri, _RESULT))))
     if summary.model_uri is None or summary.tracking_uri != registry.tracking_uri:
         begun = _begun_run(run_uri, registry, storage)
         with _started(registry, summary.name, begun, run_uri) as run:
             if not begun:
-                _note_run(run, registry, run_uri, storage)
+                _introduce(run, dataset, config, registry, run_uri, storage)
+                *_, last = storage.list_names(run_uri, (f"/{CURVE}",))
+                for figures in json.loads(storage.read_bytes(last)):
+                    run.log_metrics(int(figures.pop("step")), figures)
             version = _register(run, summary.bundle_uri, storage)
         summary = replace(
             summary,
@@ -185,6 +193,11 @@ def _check_splits(dataset: Dataset) -> None:
             f"no training tile of {dataset.uri} shows {', '.join(unseen)}; annotate some, or leave the class out and "
             "prepare it again"
         )
+    if not tiles_per_class(dataset.split("train").class_px_NC)[0]:
+        raise ConfigurationError(
+            f"every training tile of {dataset.uri} shows a contaminant, so nothing would show what steel alone looks "
+            "like; raise [tiles] clean_share, or add frames of clean loads, and prepare it again"
+        )
     for split in ("validation", "test"):
         if not any(splits[split].class_tiles[1:]):
             raise ConfigurationError(
@@ -214,7 +227,11 @@ def _begun_run(run_uri: str, registry: Registry, storage: Storage) -> str | None
     return noted["run_id"] if noted.get("tracking_uri") == registry.tracking_uri else None
 
 
-def _note_run(run: Run, registry: Registry, run_uri: str, storage: Storage) -> None:
+def _introduce(
+    run: Run, dataset: Dataset, config: FinetuneConfig, registry: Registry, run_uri: str, storage: Storage
+) -> None:
+    """Tell the server what the run is made of, and note which run there it is."""
+    run.log_settings(config.as_dict(), dataset_card=json.loads(dataset.card.to_json()))
     noted = {"run_id": run.run_id, "tracking_uri": registry.tracking_uri}
     storage.write_bytes(join(run_uri, _RUN), json.dumps(noted).encode())
 

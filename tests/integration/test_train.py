@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import mlflow
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -135,6 +137,9 @@ def test_a_dataset_becomes_a_candidate_that_an_audit_can_load(dataset: Path, set
     anew = train_model(str(dataset), str(tmp_path / "runs"), config=read_finetune(settings), registry=another)
     assert anew.run_id != told["run_id"], "another server hears of it too"
     assert (anew.model_uri, another.show(CANDIDATE).run_id) == ("models:/scrap-segmenter/1", anew.run_id)
+    client = mlflow.MlflowClient(another.tracking_uri)
+    assert {"settings.json", "dataset_card.json"} <= {each.path for each in client.list_artifacts(anew.run_id)}
+    assert len(client.get_metric_history(anew.run_id, "validation/any/average_precision")) == 2, "with its curve"
 
     (run / "result.json").write_text(json.dumps(told | {"model_uri": None}))
     (run / "run.json").write_text(json.dumps({"run_id": "0" * 32, "tracking_uri": told["tracking_uri"]}))
@@ -218,6 +223,9 @@ def test_what_cannot_be_trained_is_said_before_any_work(dataset: Path, settings:
     config = read_finetune(settings)
     with pytest.raises(SchemaError, match="holds no finished dataset; run scrapray prepare"):
         train_model(str(tmp_path / "nothing"), str(tmp_path / "runs"), config=config)
+    deep = replace(config, segmenter=replace(config.segmenter, prompt_depth=99))
+    with pytest.raises(ConfigurationError, match="prompt_depth is 99, the text tower has"):
+        train_model(str(dataset), str(tmp_path / "runs"), config=deep)
     crowd = replace(config, workers=replace(config.workers, min=8, max=8, cpus_per_worker=50))
     with pytest.raises(ConfigurationError, match="training needs 400 CPUs and 0 GPUs at once"):
         train_model(str(dataset), str(tmp_path / "runs"), config=crowd)
@@ -228,11 +236,16 @@ def test_what_cannot_be_trained_is_said_before_any_work(dataset: Path, settings:
 
 def test_a_class_that_training_never_shows_is_refused(dataset: Path, settings: Path, tmp_path: Path) -> None:
     card = json.loads((dataset / "card.json").read_text())
-    card["splits"]["train"]["class_tiles"][2] = 0
     copied = tmp_path / "scrap-2"
     copied.mkdir()
-    for name in ("manifest.parquet", "skipped.parquet"):
-        (copied / name).write_bytes((dataset / name).read_bytes())
+    (copied / "skipped.parquet").write_bytes((dataset / "skipped.parquet").read_bytes())
+    tiles = pq.read_table(dataset / "manifest.parquet")
+    is_kept = [row["split"] != "train" or any(row["class_px"][1:]) for row in tiles.to_pylist()]
+    pq.write_table(tiles.filter(pa.array(is_kept)), copied / "manifest.parquet")
+    (copied / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ConfigurationError, match=r"every training tile of .*scrap-2 shows a contaminant.*clean_share"):
+        train_model(str(copied), str(tmp_path / "runs"), config=read_finetune(settings))
+    card["splits"]["train"]["class_tiles"][2] = 0
     (copied / "card.json").write_text(json.dumps(card))
     with pytest.raises(ConfigurationError, match=r"no training tile of .*scrap-2 shows cable; annotate some"):
         train_model(str(copied), str(tmp_path / "runs"), config=read_finetune(settings))
