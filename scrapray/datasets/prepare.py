@@ -2,11 +2,11 @@
 
 list pictures -> read annotations -> split by load -> parts -> [task: fetch, cut, write] -> manifest -> card
 
-<dataset>/tiles/split=<split>/part-NNNNN.parquet    see ``parts``
-<dataset>/manifest.parquet                          all tiles, without pixels
-<dataset>/skipped.parquet                           what was left out, and why
-<dataset>/card.json                                 written last
-<dataset>/_work/<input>/                            finished parts; gone at the end
+<dataset>/tiles/split=<split>/part-NNNNN-<input>.parquet    see ``parts``
+<dataset>/manifest.parquet                                  all tiles, without pixels
+<dataset>/skipped.parquet                                   what was left out, and why
+<dataset>/card.json                                         written last
+<dataset>/_work/<input>/                                    finished parts; gone at the end
 """
 
 import hashlib
@@ -113,9 +113,10 @@ def prepare_dataset(
     num_done_before = len(frames)
     if card is None:
         _refuse_empty_splits(found, frames, config)
-        work_uri = join(dataset_uri, _WORK, input_sha256[:_ID_CHARACTERS])
+        input_id = input_sha256[:_ID_CHARACTERS]
+        work_uri = join(dataset_uri, _WORK, input_id)
         writer = PartWriter(dataset_uri=dataset_uri, work_uri=work_uri, storage=storage, cutter=_cutter(config))
-        parts = plan_parts(frames, _FRAMES_PER_PART)
+        parts = plan_parts(frames, _FRAMES_PER_PART, input_id)
         num_done_before = _write_parts(parts, writer, config.resources.wait_for_nodes_s, progress)
         names = parts["part"].to_pylist()
         manifest = writer.read_manifest(names)

@@ -112,9 +112,9 @@ def test_a_stopped_preparation_goes_on_where_it_was(archive: Path, tmp_path: Pat
         prepare(archive, out)
     assert not (out / "card.json").exists()
     (out / "manifest.parquet").rmdir()
-    (undone,) = out.glob("_work/*/skipped/split=test/part-00000.parquet")
+    (undone,) = out.glob("_work/*/skipped/split=test/part-00000-*.parquet")
     undone.unlink()
-    untouched = out / "tiles/split=train/part-00000.parquet"
+    (untouched,) = out.glob("tiles/split=train/part-00000-*.parquet")
     written_ns = untouched.stat().st_mtime_ns
 
     again = prepare(archive, out)
@@ -126,10 +126,29 @@ def test_a_stopped_preparation_goes_on_where_it_was(archive: Path, tmp_path: Pat
     assert (third.num_done_before, third.card) == (18, again.card)
 
 
+def test_two_inputs_that_were_begun_in_one_folder_are_never_mixed(archive: Path, tmp_path: Path) -> None:
+    inputs = {name: copy_of(archive, tmp_path / name) for name in ("first", "second")}
+    for mask in inputs["second"].rglob("*.png"):
+        mask.write_bytes(encode_png(np.zeros((270, 480), np.uint8)))
+    out = tmp_path / "out"
+    (out / "manifest.parquet").mkdir(parents=True)
+    for frames in inputs.values():
+        with pytest.raises(StorageError, match=r"cannot write .*manifest\.parquet"):
+            prepare(frames, out)
+    (out / "manifest.parquet").rmdir()
+    assert prepare(inputs["first"], out).num_done_before == 18
+    dataset = open_dataset(str(out), Storage())
+    for tiles in map(dataset.split, SPLITS):
+        for place, class_px in enumerate(tiles.class_px_NC):
+            assert np.bincount(tiles[place][1].ravel(), minlength=4).tolist() == class_px.tolist()
+    left = {str(path.relative_to(out / "tiles")) for path in out.rglob("part-*")}
+    assert left == set(dataset.manifest["part"].to_pylist()), "nothing of the second"
+
+
 def test_what_others_keep_beside_a_dataset_stays(archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     theirs = [out / "tiles/notes.txt", out / "_work/plan.md", out / "tiles/split=train/labels.parquet"]
-    stale = [out / "tiles/split=train/part-00099.parquet", out / "_work/0123456789abcdef/skipped/a"]
+    stale = [out / "tiles/split=train/part-00099-0123456789abcdef.parquet", out / "_work/0123456789abcdef/skipped/a"]
     for path in (*theirs, *stale):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("somebody's")
@@ -229,7 +248,8 @@ def test_coco_annotations_in_object_storage_become_a_dataset_that_is_read_from_t
             assert np.bincount(class_HW.ravel(), minlength=4).tolist() == class_px.tolist()
             annotated_px += class_px[3]
     assert annotated_px >= 2 * 100 * 60
-    damaged = tmp_path / "other" / "split=train" / "part-00000.parquet"
+    part = next(part for part in dataset.manifest["part"].to_pylist() if part.startswith("split=train/"))
+    damaged = tmp_path / "other" / part
     damaged.parent.mkdir(parents=True)
     damaged.write_bytes(b"half a file")
     with pytest.raises(SchemaError, match=r"tile .* cannot be read, row 0 of .*; prepare the dataset again"):
