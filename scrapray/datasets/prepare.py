@@ -109,7 +109,10 @@ def prepare_dataset(
     input_sha256 = _input_sha256(found, config)
     card = read_card(dataset_uri, storage)
     if card and card.input_sha256 != input_sha256:
-        raise ConfigurationError(f"{dataset_uri} holds another dataset; give each a folder of its own")
+        raise ConfigurationError(
+            f"{dataset_uri} holds another dataset: annotations, settings, version or frames differ, or files of frames "
+            "were written anew; give each a folder of its own"
+        )
     num_done_before = len(frames)
     if card is None:
         _refuse_empty_splits(found, frames, config)
@@ -269,7 +272,7 @@ def _describe(
         tile_px=config.tiles.tile_px,
         splits={split: count_split(tiles, len(config.classes)) for split, tiles in tiles_of.items()},
         skipped=_reasons(skipped),
-        sources=sources | {"frames_sha256": _sha256_of_rows(manifest, "uri", "content_sha256")},
+        sources=sources | {"frames_sha256": _sha256_of_rows(manifest, "content_sha256")},
         settings=_public_settings(config),
         code_version=scrapray.__version__,
         dataset_sha256=_sha256_of_rows(manifest, "tile_id", "split", "tile_sha256"),

@@ -90,6 +90,15 @@ def test_a_drawn_archive_becomes_the_same_dataset_every_time(archive: Path, tmp_
         assert len(set(tiles.load_ids)) == counts.num_loads
 
 
+def test_a_copied_archive_becomes_a_dataset_of_the_same_content(archive: Path, tmp_path: Path) -> None:
+    config = config_of(archive, tiles=replace(TILES, clean_share=0.5))
+    first = prepare(archive, tmp_path / "first", config).card
+    again = prepare(copy_of(archive, tmp_path / "copy"), tmp_path / "again", config).card
+    assert again.dataset_sha256 == first.dataset_sha256
+    assert again.sources["frames_sha256"] == first.sources["frames_sha256"]
+    assert again.splits == first.splits
+
+
 def test_a_tile_is_the_piece_of_the_frame_and_of_the_mask_that_its_box_says(archive: Path, tmp_path: Path) -> None:
     prepare(archive, tmp_path / "out")
     dataset = open_dataset(str(tmp_path / "out"), Storage())
@@ -197,7 +206,7 @@ def test_copies_of_a_frame_in_two_splits_are_refused_by_name(archive: Path, tmp_
 
 def test_a_folder_is_kept_for_one_dataset(archive: Path, tmp_path: Path) -> None:
     prepare(archive, tmp_path / "out")
-    with pytest.raises(ConfigurationError, match="holds another dataset; give each a folder of its own"):
+    with pytest.raises(ConfigurationError, match="holds another dataset: .*; give each a folder of its own"):
         prepare(archive, tmp_path / "out", config_of(archive, tiles=replace(TILES, overlap_px=0)))
 
 
