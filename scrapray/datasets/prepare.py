@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -40,6 +41,7 @@ from scrapray.lake import write_table
 from scrapray.storage import Storage, absolute, join
 
 MASKS, MVTEC, VISA = "masks", "mvtec", "visa"
+_LAYOUTS = (MASKS, MVTEC, VISA)
 """In place of a COCO file: the annotations lie among the frames."""
 _FRAMES_PER_PART = 8
 """Of 4K frames about 360 tiles, 150 MB; a task holds three times that while it writes."""
@@ -97,13 +99,18 @@ def prepare_dataset(
         progress: Called as parts are finished.
 
     Raises:
-        ConfigurationError: A class is not known, a split is empty, the folder holds another dataset, or Ray cannot be
-            had.
+        ConfigurationError: A class is not known, a split is empty, the folder holds another dataset or lies among
+            masks, or Ray cannot be had.
         SchemaError: The annotations cannot be read, a split has no tile, or something is in two splits.
         StorageError: Annotations or frames cannot be read, or the dataset cannot be written.
     """
     started_s = time.monotonic()
     storage, dataset_uri = Storage(config.storage), absolute(dataset_uri)
+    if annotations in _LAYOUTS and PurePosixPath(dataset_uri).is_relative_to(absolute(frames_uri)):
+        raise ConfigurationError(
+            f"{dataset_uri} lies in {frames_uri}, so its pictures would be taken for frames or masks; give the dataset "
+            "a folder outside of it"
+        )
     found, sources = read_annotations(annotations, frames_uri, config, storage)
     frames = [(frame, _split_of(frame, config)) for frame in found.frames]
     input_sha256 = _input_sha256(found, config)

@@ -206,8 +206,17 @@ def test_copies_of_a_frame_in_two_splits_are_refused_by_name(archive: Path, tmp_
 
 def test_a_folder_is_kept_for_one_dataset(archive: Path, tmp_path: Path) -> None:
     prepare(archive, tmp_path / "out")
-    with pytest.raises(ConfigurationError, match="holds another dataset: .*; give each a folder of its own"):
+    with pytest.raises(ConfigurationError, match=r"holds another dataset: .*; give each a folder of its own"):
         prepare(archive, tmp_path / "out", config_of(archive, tiles=replace(TILES, overlap_px=0)))
+
+
+@pytest.mark.parametrize("annotations", ["masks", "mvtec", "visa"])
+@pytest.mark.parametrize("out", ["s3://yard", "s3://yard/sets/1"])
+def test_a_dataset_among_its_own_masks_is_refused_by_name_before_storage_is_asked(
+    archive: Path, annotations: str, out: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^{out} lies in s3://yard/, so .*; give the dataset a folder"):
+        prepare_dataset(annotations, "s3://yard/", out, config=config_of(archive), command="prepare")
 
 
 def test_a_split_that_no_load_falls_into_is_named_before_any_work(archive: Path, tmp_path: Path) -> None:
