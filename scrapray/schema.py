@@ -401,10 +401,10 @@ TILE_MANIFEST = pa.schema(
         _required("row", pa.int32()),
     ]
 )
-"""One row per tile of a dataset. ``class_px`` counts its pixels of steel and of each class; ``content_sha256`` is of
-the frame's file, ``tile_sha256`` of image and mask; ``thumbnail`` shows the frame's truck bed in 16 x 16 grey means;
-``unit`` names the load, or what takes its place, that a split never tears; the tile is the given row of the given
-part."""
+"""One row per tile of a dataset. ``tile_id`` follows from key and content of the frame and from the box, wherever the
+frame lies; ``class_px`` counts its pixels of steel and of each class; ``content_sha256`` is of the frame's file,
+``tile_sha256`` of image and mask; ``thumbnail`` shows the frame's truck bed in 16 x 16 grey means; ``unit`` names the
+load, or what takes its place, that a split never tears; the tile is the given row of the given part."""
 
 TILES = pa.schema([*TILE_MANIFEST, _required("image", pa.binary()), _required("mask", pa.binary())])
 """The same with the tile itself: RGB, and the class id of each pixel, both as PNG."""

@@ -47,8 +47,9 @@ class DatasetCard:
         sources: Where annotations and frames came from, and hashes of their content.
         settings: Of the preparation, without storage.
         command: How it was called.
-        input_sha256: Stands for annotations, keys and etags of frames, settings and code version.
-        dataset_sha256: Stands for every pixel, class and split in the dataset.
+        input_sha256: Stands for annotations, URIs and etags of frames, settings and code version, as known before any
+            frame is read; another one after a copy of the archive, though its content is the same.
+        dataset_sha256: Stands for every pixel, class and split in the dataset, and for keys and content of its frames.
     """
 
     format_version: int = FORMAT_VERSION

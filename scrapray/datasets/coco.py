@@ -123,6 +123,13 @@ def read_coco(
         regions = tuple(part for part in parts if isinstance(part, Region))
         height_px, width_px = next(filter(None, (image.hw for image in images)), (None, None))
         found.add(picture, grammar, regions=regions, height_px=height_px, width_px=width_px)
+    in_shares = sum(one.reason == "not_in_pixels" for one in found.skipped)
+    if in_shares and not any(region.polygons for frame in found.frames for region in frame.regions):
+        # All that is left are frames without polygons, so a dataset of steel.
+        raise SchemaError(
+            f"{source}: all polygons, {in_shares}, lie between 0 and 1, so they are shares of the picture's sides; "
+            "export them in pixels, or multiply x by the width and y by the height"
+        )
     return found
 
 
@@ -295,6 +302,8 @@ def _fault_of(points_N2: NDArray[np.float64], frame_hw: tuple[int, int] | None) 
         return "few_points"
     if np.linalg.matrix_rank(points_N2 - points_N2[0]) < 2:
         return "zero_area"
+    if ((points_N2 >= 0) & (points_N2 <= 1)).all():  # no more than the first pixel: shares of width and height
+        return "not_in_pixels"
     if frame_hw and ((points_N2.max(axis=0) <= 0).any() or (points_N2.min(axis=0) >= frame_hw[::-1]).any()):
         return "outside_frame"
     return None

@@ -25,6 +25,7 @@ from scrapray.imagery.tiling import tile_boxes
 Row = dict[str, Any]
 """One row of ``schema.TILES``, without its place in a part."""
 _TOLD = ("frame_id", "uri", "site", "date", "camera_id", "truck_id", "load_id")
+_NAME_CHARACTERS = 32
 _EVERY_VALUE = range(256)
 
 
@@ -82,9 +83,12 @@ class TileCutter:
             detail = f"{overlapped_px} px of several classes; the last of them has them"
             skipped.append(Skipped(picture=frame.uri, stage="annotation", reason="overlap", detail=detail))
         told = {name: getattr(frame, name) for name in _TOLD}
-        told |= {"split": split, "unit": "/".join(unit_of(frame)), "content_sha256": hashlib.sha256(data).hexdigest()}
+        content_sha256 = hashlib.sha256(data).hexdigest()
+        told |= {"split": split, "unit": "/".join(unit_of(frame)), "content_sha256": content_sha256}
         told |= {"thumbnail": coarse_look(pixels_HW3, bed_HW)}
-        return [told | row for row in self._tiles(frame.frame_id, split, pixels_HW3, class_HW, boxes_N4)], skipped
+        # Unlike frame_id, the same when files are copied or touched.
+        name = hashlib.sha256(f"{frame.key}|{content_sha256}".encode()).hexdigest()[:_NAME_CHARACTERS]
+        return [told | row for row in self._tiles(name, split, pixels_HW3, class_HW, boxes_N4)], skipped
 
     def _bed(self, camera_id: str | None, pixels_HW3: NDArray[np.uint8]) -> NDArray[np.bool_]:
         polygon = self.beds.get(camera_id or "")
@@ -108,14 +112,14 @@ class TileCutter:
 
     def _tiles(
         self,
-        frame_id: str,
+        name: str,
         split: Split,
         pixels_HW3: NDArray[np.uint8],
         class_HW: NDArray[np.uint8],
         boxes_N4: NDArray[np.intp],
     ) -> Iterator[Row]:
         for x0, y0, x1, y1 in boxes_N4.tolist():
-            tile_id = f"{frame_id}-{x0}-{y0}"
+            tile_id = f"{name}-{x0}-{y0}"
             tile_class_HW = class_HW[y0:y1, x0:x1]
             if split == "train" and not tile_class_HW.any() and place_of(tile_id) >= self.clean_share:
                 continue

@@ -15,7 +15,7 @@ from scrapray.imagery.masks import encode_mask, mask_area, outline_mask, paint_c
 
 KEPT = "kept"
 """Stage of what is in the dataset all the same, but worth a look."""
-_VALUES_SHOWN = 5
+_VALUES_SHOWN = _IDS_SHOWN = 5
 _TINY_PX = 64
 """An object of 8 x 8 pixels in a 4K frame is some 2 cm of scrap: rather a slip of the mouse."""
 
@@ -43,7 +43,8 @@ def paint_regions(frame: AnnotatedFrame, frame_hw: tuple[int, int], class_names:
         class_names: Classes of the dataset; ids are positions, from 1.
 
     Raises:
-        FrameError: Stage ``annotation``, ``other_size``: they were drawn on a picture of another size.
+        FrameError: Stage ``annotation``. ``other_size``: they were drawn on a picture of another size; ``no_pixels``:
+            none of them has a pixel in the frame, and what somebody marked must not pass for clean.
     """
     masks, skipped = [], []
     sizes = [(frame.height_px, frame.width_px)]
@@ -67,6 +68,9 @@ def paint_regions(frame: AnnotatedFrame, frame_hw: tuple[int, int], class_names:
             raise FrameError(
                 "annotation", "other_size", f"drawn on {width}x{height}, frame is {frame_hw[1]}x{frame_hw[0]}"
             )
+    if skipped and not masks:
+        ids = [region.annotation_id for region in frame.regions]
+        raise FrameError("annotation", "no_pixels", f"annotations {', '.join(ids[:_IDS_SHOWN])}; {len(ids)} in all")
     return Painting(*paint_classes(masks, frame_hw), skipped)
 
 

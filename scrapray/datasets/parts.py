@@ -1,10 +1,11 @@
 """Parts of a dataset: a few frames each, cut and written by one task. The same frames give the same bytes.
 
-    <dataset>/tiles/split=train/part-00003.parquet          tiles (``schema.TILES``), one row group each
-    <work>/manifest/split=train/part-00003.parquet          the same without pixels
-    <work>/skipped/split=train/part-00003.parquet           what was left out; written last: the part is done
+    <dataset>/tiles/split=train/part-00003-<input>.parquet  tiles (``schema.TILES``), one row group each
+    <work>/manifest/split=train/part-00003-<input>.parquet  the same without pixels
+    <work>/skipped/split=train/part-00003-<input>.parquet   what was left out; written last: the part is done
 
-A task that is repeated replaces what it wrote by the same, so a part may be begun any number of times.
+A task that is repeated replaces what it wrote by the same, so a part may be begun any number of times. The name of the
+input keeps apart what was begun in one folder with other annotations, frames or settings.
 """
 
 import re
@@ -22,16 +23,17 @@ from scrapray.lake import read_table, write_table
 from scrapray.schema import PARTS, SKIPPED, TILE_MANIFEST, TILES
 from scrapray.storage import Storage, join
 
-PART_NAME = re.compile(r"split=\w+/part-\d{5,}\.parquet")
+PART_NAME = re.compile(r"split=\w+/part-\d{5,}(-[0-9a-f]+)?\.parquet")
 WRITTEN = pa.schema([PARTS.field("part"), pa.field("num_frames", pa.int64(), nullable=False)])
 
 
-def plan_parts(frames: Iterable[tuple[AnnotatedFrame, Split]], frames_per_part: int) -> pa.Table:
+def plan_parts(frames: Iterable[tuple[AnnotatedFrame, Split]], frames_per_part: int, input_id: str) -> pa.Table:
     """Divide frames into parts of one split each.
 
     Args:
         frames: With their splits, in any order.
         frames_per_part: The last part of each split may have fewer.
+        input_id: Names the input, in hexadecimal digits.
 
     Returns:
         ``schema.PARTS``.
@@ -41,7 +43,7 @@ def plan_parts(frames: Iterable[tuple[AnnotatedFrame, Split]], frames_per_part: 
         frames_of[split].append(asdict(frame))
     parts = [
         {
-            "part": f"split={split}/part-{start // frames_per_part:05}.parquet",
+            "part": f"split={split}/part-{start // frames_per_part:05}-{input_id}.parquet",
             "split": split,
             "frames": rows[start : start + frames_per_part],
         }

@@ -2,11 +2,11 @@
 
 list pictures -> read annotations -> split by load -> parts -> [task: fetch, cut, write] -> manifest -> card
 
-<dataset>/tiles/split=<split>/part-NNNNN.parquet    see ``parts``
-<dataset>/manifest.parquet                          all tiles, without pixels
-<dataset>/skipped.parquet                           what was left out, and why
-<dataset>/card.json                                 written last
-<dataset>/_work/<input>/                            finished parts; gone at the end
+<dataset>/tiles/split=<split>/part-NNNNN-<input>.parquet    see ``parts``
+<dataset>/manifest.parquet                                  all tiles, without pixels
+<dataset>/skipped.parquet                                   what was left out, and why
+<dataset>/card.json                                         written last
+<dataset>/_work/<input>/                                    finished parts; gone at the end
 """
 
 import hashlib
@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -40,6 +41,7 @@ from scrapray.lake import write_table
 from scrapray.storage import Storage, absolute, join
 
 MASKS, MVTEC, VISA = "masks", "mvtec", "visa"
+_LAYOUTS = (MASKS, MVTEC, VISA)
 """In place of a COCO file: the annotations lie among the frames."""
 _FRAMES_PER_PART = 8
 """Of 4K frames about 360 tiles, 150 MB; a task holds three times that while it writes."""
@@ -97,25 +99,34 @@ def prepare_dataset(
         progress: Called as parts are finished.
 
     Raises:
-        ConfigurationError: A class is not known, a split is empty, the folder holds another dataset, or Ray cannot be
-            had.
+        ConfigurationError: A class is not known, a split is empty, the folder holds another dataset or lies among
+            masks, or Ray cannot be had.
         SchemaError: The annotations cannot be read, a split has no tile, or something is in two splits.
         StorageError: Annotations or frames cannot be read, or the dataset cannot be written.
     """
     started_s = time.monotonic()
     storage, dataset_uri = Storage(config.storage), absolute(dataset_uri)
+    if annotations in _LAYOUTS and PurePosixPath(dataset_uri).is_relative_to(absolute(frames_uri)):
+        raise ConfigurationError(
+            f"{dataset_uri} lies in {frames_uri}, so its pictures would be taken for frames or masks; give the dataset "
+            "a folder outside of it"
+        )
     found, sources = read_annotations(annotations, frames_uri, config, storage)
     frames = [(frame, _split_of(frame, config)) for frame in found.frames]
     input_sha256 = _input_sha256(found, config)
     card = read_card(dataset_uri, storage)
     if card and card.input_sha256 != input_sha256:
-        raise ConfigurationError(f"{dataset_uri} holds another dataset; give each a folder of its own")
+        raise ConfigurationError(
+            f"{dataset_uri} holds another dataset: annotations, settings, version or frames differ, or files of frames "
+            "were written anew; give each a folder of its own"
+        )
     num_done_before = len(frames)
     if card is None:
         _refuse_empty_splits(found, frames, config)
-        work_uri = join(dataset_uri, _WORK, input_sha256[:_ID_CHARACTERS])
+        input_id = input_sha256[:_ID_CHARACTERS]
+        work_uri = join(dataset_uri, _WORK, input_id)
         writer = PartWriter(dataset_uri=dataset_uri, work_uri=work_uri, storage=storage, cutter=_cutter(config))
-        parts = plan_parts(frames, _FRAMES_PER_PART)
+        parts = plan_parts(frames, _FRAMES_PER_PART, input_id)
         num_done_before = _write_parts(parts, writer, config.resources.wait_for_nodes_s, progress)
         names = parts["part"].to_pylist()
         manifest = writer.read_manifest(names)
@@ -268,7 +279,7 @@ def _describe(
         tile_px=config.tiles.tile_px,
         splits={split: count_split(tiles, len(config.classes)) for split, tiles in tiles_of.items()},
         skipped=_reasons(skipped),
-        sources=sources | {"frames_sha256": _sha256_of_rows(manifest, "uri", "content_sha256")},
+        sources=sources | {"frames_sha256": _sha256_of_rows(manifest, "content_sha256")},
         settings=_public_settings(config),
         code_version=scrapray.__version__,
         dataset_sha256=_sha256_of_rows(manifest, "tile_id", "split", "tile_sha256"),

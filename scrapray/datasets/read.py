@@ -89,12 +89,13 @@ class SplitTiles:
         self._cache = cache
         self._parts: list[str] = manifest["part"].to_pylist()
         self._rows: list[int] = manifest["row"].to_pylist()
+        self._sha256: list[str] = manifest["tile_sha256"].to_pylist()
         counted = np.array(manifest["class_px"].to_pylist(), dtype=np.int64)
         self.class_px_NC: NDArray[np.int64] = counted.reshape(len(manifest), 1 + num_contaminants)
         self.tile_ids: list[str] = manifest["tile_id"].to_pylist()
         self.frame_ids: list[str] = manifest["frame_id"].to_pylist()
         self.load_ids: list[str] = manifest["unit"].to_pylist()
-        self.sha256 = sha256_of(sorted(manifest["tile_sha256"].to_pylist()))
+        self.sha256 = sha256_of(sorted(self._sha256))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -103,14 +104,16 @@ class SplitTiles:
         """The tile at a place: RGB (H, W, 3), and the class id of each pixel (H, W).
 
         Raises:
-            SchemaError: It cannot be read.
+            SchemaError: It cannot be read, or another stands in its place.
             StorageError: Its part cannot be had.
         """
         part, row = self._parts[place], self._rows[place]
         path = self._local(part)
         try:
-            tile = _open_part(path).read_row_group(row, columns=["image", "mask"])
-            return decode_png(tile["image"][0].as_py()), decode_png(tile["mask"][0].as_py())
+            (tile,) = _open_part(path).read_row_group(row, columns=["tile_sha256", "image", "mask"]).to_pylist()
+            if tile["tile_sha256"] != self._sha256[place]:
+                raise ValueError("another tile stands there than the manifest says")
+            return decode_png(tile["image"]), decode_png(tile["mask"])
         except (pa.ArrowException, OSError, ValueError, IndexError) as error:
             raise SchemaError(
                 f"tile {self.tile_ids[place]} cannot be read, row {row} of {path}: {error}; prepare the dataset again"

@@ -23,10 +23,11 @@ _LEAKS_SHOWN = 3
 
 
 def unit_of(frame: AnnotatedFrame) -> tuple[str, ...]:
-    """What a frame must not be torn from: its load; without one its truck's day, or its camera's day.
+    """What a frame must not be torn from: its load; without one its truck's day, or its site's day.
 
-    Ids of loads may begin anew every day, so the date is part of it; a load that goes on over midnight is two. A frame
-    whose key tells no date stands for itself.
+    Ids of loads may begin anew every day, so the date is part of it; a load that goes on over midnight is two. Several
+    cameras may look at one load, so without load and truck a camera is no unit. A frame whose key tells no date stands
+    for itself.
     """
     if frame.date is None:
         return ("key", frame.key)
@@ -35,7 +36,7 @@ def unit_of(frame: AnnotatedFrame) -> tuple[str, ...]:
         return ("load", *day, frame.truck_id or "", frame.load_id)
     if frame.truck_id is not None:
         return ("truck", *day, frame.truck_id)
-    return ("camera", *day, frame.camera_id or "")
+    return ("day", *day)
 
 
 def split_of(

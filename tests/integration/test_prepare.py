@@ -90,6 +90,15 @@ def test_a_drawn_archive_becomes_the_same_dataset_every_time(archive: Path, tmp_
         assert len(set(tiles.load_ids)) == counts.num_loads
 
 
+def test_a_copied_archive_becomes_a_dataset_of_the_same_content(archive: Path, tmp_path: Path) -> None:
+    config = config_of(archive, tiles=replace(TILES, clean_share=0.5))
+    first = prepare(archive, tmp_path / "first", config).card
+    again = prepare(copy_of(archive, tmp_path / "copy"), tmp_path / "again", config).card
+    assert again.dataset_sha256 == first.dataset_sha256
+    assert again.sources["frames_sha256"] == first.sources["frames_sha256"]
+    assert again.splits == first.splits
+
+
 def test_a_tile_is_the_piece_of_the_frame_and_of_the_mask_that_its_box_says(archive: Path, tmp_path: Path) -> None:
     prepare(archive, tmp_path / "out")
     dataset = open_dataset(str(tmp_path / "out"), Storage())
@@ -112,9 +121,9 @@ def test_a_stopped_preparation_goes_on_where_it_was(archive: Path, tmp_path: Pat
         prepare(archive, out)
     assert not (out / "card.json").exists()
     (out / "manifest.parquet").rmdir()
-    (undone,) = out.glob("_work/*/skipped/split=test/part-00000.parquet")
+    (undone,) = out.glob("_work/*/skipped/split=test/part-00000-*.parquet")
     undone.unlink()
-    untouched = out / "tiles/split=train/part-00000.parquet"
+    (untouched,) = out.glob("tiles/split=train/part-00000-*.parquet")
     written_ns = untouched.stat().st_mtime_ns
 
     again = prepare(archive, out)
@@ -126,10 +135,29 @@ def test_a_stopped_preparation_goes_on_where_it_was(archive: Path, tmp_path: Pat
     assert (third.num_done_before, third.card) == (18, again.card)
 
 
+def test_two_inputs_that_were_begun_in_one_folder_are_never_mixed(archive: Path, tmp_path: Path) -> None:
+    inputs = {name: copy_of(archive, tmp_path / name) for name in ("first", "second")}
+    for mask in inputs["second"].rglob("*.png"):
+        mask.write_bytes(encode_png(np.zeros((270, 480), np.uint8)))
+    out = tmp_path / "out"
+    (out / "manifest.parquet").mkdir(parents=True)
+    for frames in inputs.values():
+        with pytest.raises(StorageError, match=r"cannot write .*manifest\.parquet"):
+            prepare(frames, out)
+    (out / "manifest.parquet").rmdir()
+    assert prepare(inputs["first"], out).num_done_before == 18
+    dataset = open_dataset(str(out), Storage())
+    for tiles in map(dataset.split, SPLITS):
+        for place, class_px in enumerate(tiles.class_px_NC):
+            assert np.bincount(tiles[place][1].ravel(), minlength=4).tolist() == class_px.tolist()
+    left = {str(path.relative_to(out / "tiles")) for path in out.rglob("part-*")}
+    assert left == set(dataset.manifest["part"].to_pylist()), "nothing of the second"
+
+
 def test_what_others_keep_beside_a_dataset_stays(archive: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     theirs = [out / "tiles/notes.txt", out / "_work/plan.md", out / "tiles/split=train/labels.parquet"]
-    stale = [out / "tiles/split=train/part-00099.parquet", out / "_work/0123456789abcdef/skipped/a"]
+    stale = [out / "tiles/split=train/part-00099-0123456789abcdef.parquet", out / "_work/0123456789abcdef/skipped/a"]
     for path in (*theirs, *stale):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("somebody's")
@@ -178,8 +206,17 @@ def test_copies_of_a_frame_in_two_splits_are_refused_by_name(archive: Path, tmp_
 
 def test_a_folder_is_kept_for_one_dataset(archive: Path, tmp_path: Path) -> None:
     prepare(archive, tmp_path / "out")
-    with pytest.raises(ConfigurationError, match="holds another dataset; give each a folder of its own"):
+    with pytest.raises(ConfigurationError, match=r"holds another dataset: .*; give each a folder of its own"):
         prepare(archive, tmp_path / "out", config_of(archive, tiles=replace(TILES, overlap_px=0)))
+
+
+@pytest.mark.parametrize("annotations", ["masks", "mvtec", "visa"])
+@pytest.mark.parametrize("out", ["s3://yard", "s3://yard/sets/1"])
+def test_a_dataset_among_its_own_masks_is_refused_by_name_before_storage_is_asked(
+    archive: Path, annotations: str, out: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^{out} lies in s3://yard/, so .*; give the dataset a folder"):
+        prepare_dataset(annotations, "s3://yard/", out, config=config_of(archive), command="prepare")
 
 
 def test_a_split_that_no_load_falls_into_is_named_before_any_work(archive: Path, tmp_path: Path) -> None:
@@ -229,7 +266,8 @@ def test_coco_annotations_in_object_storage_become_a_dataset_that_is_read_from_t
             assert np.bincount(class_HW.ravel(), minlength=4).tolist() == class_px.tolist()
             annotated_px += class_px[3]
     assert annotated_px >= 2 * 100 * 60
-    damaged = tmp_path / "other" / "split=train" / "part-00000.parquet"
+    part = next(part for part in dataset.manifest["part"].to_pylist() if part.startswith("split=train/"))
+    damaged = tmp_path / "other" / part
     damaged.parent.mkdir(parents=True)
     damaged.write_bytes(b"half a file")
     with pytest.raises(SchemaError, match=r"tile .* cannot be read, row 0 of .*; prepare the dataset again"):

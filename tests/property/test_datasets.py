@@ -101,8 +101,9 @@ def _sides(corners: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.
 @given(st.lists(st.tuples(quarters, quarters), min_size=3, max_size=4, unique=True))
 def test_an_outline_is_painted_but_for_pixels_on_its_edge(points: list[tuple[float, float]]) -> None:
     corners_N2 = np.array(points)
-    region = Region(class_name="motor", annotation_id="1", polygons=(tuple(corners_N2.ravel().tolist()),))
-    class_HW = paint_regions(frame_with(region), HW, NAMES).class_HW
+    ground = Region(class_name="motor", annotation_id="0", mask=encode_mask(np.ones(HW, np.bool_), (0, 0), HW))
+    region = Region(class_name="cable", annotation_id="1", polygons=(tuple(corners_N2.ravel().tolist()),))
+    class_HW = paint_regions(frame_with(ground, region), HW, NAMES).class_HW
     inside_HW, nearest_HW = _sides(corners_N2)
     clear_HW = nearest_HW > 0.9
-    np.testing.assert_array_equal(class_HW[clear_HW] == 1, inside_HW[clear_HW])
+    np.testing.assert_array_equal(class_HW[clear_HW] == 2, inside_HW[clear_HW])

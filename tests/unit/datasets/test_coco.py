@@ -193,6 +193,7 @@ def test_a_polygon_that_marks_nothing_is_recorded_and_the_rest_stays(polygon: li
         ([["a", 1, 5, 2, 9, 2]], "bad_polygon"),
         ([[1, 1, 5, 1e300, 9, 2]], "bad_polygon"),
         ([[1, 1, 5, float("nan"), 9, 2]], "bad_polygon"),
+        ([[0.1, 0.1, 0.9, 0, 1, 0.8]], "not_in_pixels"),
         ({"size": [HEIGHT, WIDTH]}, "bad_run_lengths"),
         ({"size": [HEIGHT], "counts": [200]}, "bad_run_lengths"),
         ({"size": [HEIGHT, WIDTH], "counts": [3, 4]}, "bad_run_lengths"),
@@ -208,6 +209,12 @@ def test_a_frame_with_something_nobody_knows_where_is_left_out_with_the_reason(s
     assert [frame.key for frame in found.frames] == [B]
     assert reasons(found) == [("annotation", reason), ("picture", "incomplete")]
     assert found.skipped[1].detail == reason
+
+
+def test_a_file_whose_polygons_are_all_shares_of_the_picture_is_refused() -> None:
+    shares = [0.1, 0.2, 0.3, 0.2, 0.3, 0.6]
+    with pytest.raises(SchemaError, match=r"^a\.json: all polygons, 2, lie between 0 and 1, .* export them in pixels"):
+        read(mark([shares]), mark([[0, 0, 1, 0, 1, 1]]), images=(image(), image(B, 1)))
 
 
 def test_an_empty_mask_marks_nothing() -> None:

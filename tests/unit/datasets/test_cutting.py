@@ -55,7 +55,7 @@ def test_tiles_that_touch_the_bed_come_with_their_pixels_classes_and_counts() ->
 
 def test_every_tile_says_where_it_comes_from() -> None:
     first, second, *_ = CUTTER.cut(frame(), "test", DATA, None)[0]
-    assert (first["tile_id"], second["tile_id"]) == ("f-0-0", "f-20-0")
+    assert second["tile_id"] == first["tile_id"].removesuffix("-0-0") + "-20-0"
     assert (first["truck_id"], first["unit"], first["split"]) == ("0007", "load/n/2026-11-20/0007/L1", "test")
     assert first["content_sha256"] == hashlib.sha256(DATA).hexdigest()
 
@@ -73,6 +73,15 @@ def test_which_clean_tiles_stay_is_decided_by_their_names() -> None:
     assert kept == [tile["tile_id"] for tile in half.cut(frame(), "train", DATA, None)[0]]
     more = [tile["tile_id"] for tile in replace(half, clean_share=0.7).cut(frame(), "train", DATA, None)[0]]
     assert set(kept) < set(more)
+
+
+def test_names_of_tiles_follow_from_key_and_content_of_the_frame() -> None:
+    def names(data: bytes = DATA, **more: Any) -> list[str]:
+        return [tile["tile_id"] for tile in CUTTER.cut(frame(**more), "test", data, None)[0]]
+
+    assert names() == names(frame_id="g", uri="s3://copies/f.jpg"), "what a copy or a touched file changes"
+    assert not {*names()} & {*names(key="g.jpg")}, "copies are two frames"
+    assert not {*names()} & {*names(encode_png(255 - PIXELS_HW3))}
 
 
 @pytest.mark.parametrize(("mask_class", "expected"), [(None, [398, 1, 1]), ("cable", [398, 0, 2])])

@@ -56,6 +56,12 @@ def test_what_reaches_over_the_edge_is_cut_and_what_lies_beyond_is_recorded() ->
     ]
 
 
+def test_a_frame_is_not_clean_because_no_mark_in_it_has_a_pixel() -> None:
+    between_pixels = Region(class_name="motor", annotation_id="2", polygons=((3.1, 3.1, 3.3, 3.1, 3.3, 3.3),))
+    with pytest.raises(FrameError, match=r"annotation: no_pixels \(annotations 1, 2; 2 in all\)"):
+        paint_regions(frame(square("cable", 30, 2), between_pixels), HW, NAMES)
+
+
 @pytest.mark.parametrize(
     "drawn",
     [

@@ -32,11 +32,18 @@ def test_another_load_is_another_unit(other: dict[str, Any]) -> None:
     assert unit_of(frame()) != unit_of(frame(**other))
 
 
-def test_without_a_load_the_day_of_the_truck_or_of_the_camera_stays_together() -> None:
-    assert unit_of(frame(load_id=None)) == unit_of(frame(load_id=None, camera_id="c2"))
-    alone = {"load_id": None, "truck_id": None}
-    assert unit_of(frame(**alone)) == unit_of(frame(**alone, key="l"))
-    assert unit_of(frame(**alone)) != unit_of(frame(**alone, camera_id="c2"))
+@pytest.mark.parametrize("ids", [{"load_id": None}, {"load_id": None, "truck_id": None}])
+def test_without_a_load_two_cameras_over_one_pile_stay_together(ids: dict[str, Any]) -> None:
+    """By the day of the truck, or of the site."""
+    cameras = [frame(**ids, camera_id=camera_id, key=camera_id) for camera_id in ("c1", "c2")]
+    assert len(set(map(unit_of, cameras))) == 1
+    for seed in range(20):
+        assert len({split_of(one, shares=SHARES, seed=seed) for one in cameras}) == 1
+    assert unit_of(frame(**ids, date=dt.date(2026, 11, 21))) != unit_of(cameras[0]) != unit_of(frame(**ids, site="s"))
+
+
+def test_without_a_load_each_truck_has_its_own_unit() -> None:
+    assert unit_of(frame(load_id=None)) != unit_of(frame(load_id=None, truck_id="0008"))
 
 
 def test_a_frame_of_no_date_stands_for_itself() -> None:
