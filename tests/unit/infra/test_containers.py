@@ -50,6 +50,9 @@ def _image_faults(text: str) -> Iterator[str]:
     users = re.findall(r"^USER (\S+)", text, flags=re.MULTILINE)
     if not users or not users[-1].isdigit() or users[-1] == "0":
         yield "runs as root, or as a user that Kubernetes cannot tell from root"
+    (home,) = re.findall(r"\bHOME=(\S+)", text)
+    if re.findall(r"^WORKDIR (\S+)", text, flags=re.MULTILINE)[-1] != home:
+        yield "works in a folder where its user may not write"
     commands = text.replace("\\\n", "").splitlines()
     if any("pip install" in line and "--constraint constraints.txt" not in line for line in commands):
         yield "installs versions that are not pinned"
@@ -69,6 +72,7 @@ def test_the_dockerfile_has_no_faults() -> None:
     [
         ("USER 1000", "USER root", "DL3002"),
         ("USER 1000", "", "runs as root"),
+        ("WORKDIR /home/ray", "", "works in a folder where its user may not write"),
         ("--no-install-recommends", "", "DL3015"),
         ("--constraint constraints.txt --editable", "--editable", "not pinned"),
         ("python:3.11-slim-bookworm", "python", "DL3006"),

@@ -1,6 +1,7 @@
 """Kubernetes files: core kinds against Kubernetes' own schemas, RayJobs against the fields of KubeRay that we use."""
 
 import copy
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -108,8 +109,12 @@ def _pod_faults(template: Manifest) -> Iterator[str]:
         kubernetes_validate.validate(pod, KUBERNETES, strict=True)
     except kubernetes_validate.ValidationError as error:
         yield error.message
-    if not template["spec"]["securityContext"].get("runAsNonRoot"):
+    security = template["spec"]["securityContext"]
+    if not security.get("runAsNonRoot"):
         yield "a pod may run as root"
+    (user,) = re.findall(r"^USER (\d+)", text_of("infra/Dockerfile"), flags=re.MULTILINE)
+    if security.get("runAsUser") != int(user) or "workingDir" in template["spec"]["containers"][0]:
+        yield "a pod may not write to its working folder, which the image gives to its own user"
 
 
 def test_the_ray_jobs_have_no_faults(ray_job: Manifest) -> None:
@@ -167,6 +172,14 @@ def _as_root(ray_job: Manifest) -> None:
     _spec(ray_job)["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["securityContext"] = {}
 
 
+def _as_another_user(ray_job: Manifest) -> None:
+    _spec(ray_job)["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["securityContext"]["runAsUser"] = 1001
+
+
+def _in_a_folder_of_root(ray_job: Manifest) -> None:
+    _container(_spec(ray_job)["rayClusterSpec"]["headGroupSpec"])["workingDir"] = "/opt/scrapray"
+
+
 def _autoscaled(ray_job: Manifest) -> None:
     _spec(ray_job)["rayClusterSpec"]["workerGroupSpecs"][0]["maxReplicas"] = 99
 
@@ -185,6 +198,8 @@ def _autoscaled(ray_job: Manifest) -> None:
         (_without_cuda, "an image without CUDA"),
         (_misspell_in_pod, "volumeMount"),
         (_as_root, "a pod may run as root"),
+        (_as_another_user, "a pod may not write to its working folder"),
+        (_in_a_folder_of_root, "a pod may not write to its working folder"),
         (_autoscaled, "changes its size"),
     ],
 )
