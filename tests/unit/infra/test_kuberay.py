@@ -3,6 +3,7 @@
 import copy
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -10,7 +11,16 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.unit.infra.files import KEEPALIVES, REPOSITORY, ray_start_faults, secrets_in, text_of, yaml_of
+from scrapray.training.fit import resources_of
+from tests.unit.infra.files import (
+    KEEPALIVES,
+    REPOSITORY,
+    finetune_settings,
+    ray_start_faults,
+    secrets_in,
+    text_of,
+    yaml_of,
+)
 
 Manifest = dict[str, Any]
 KUBERNETES = "1.34"
@@ -234,10 +244,20 @@ def test_an_audit_is_given_up_before_the_next_night() -> None:
     assert ray_jobs()["nightly-audit"]["spec"]["activeDeadlineSeconds"] < 24 * 3600
 
 
-def test_the_nightly_ray_job_calls_the_job_of_this_name() -> None:
-    python, job, *arguments = ray_jobs()["nightly-audit"]["spec"]["entrypoint"].split()
-    assert (python, len(arguments)) == ("python", 4)
+@pytest.mark.parametrize(("name", "num_arguments"), [("nightly-audit", 4), ("finetune", 2)])
+def test_the_ray_jobs_call_jobs_that_the_image_has(name: str, num_arguments: int) -> None:
+    python, job, *arguments = ray_jobs()[name]["spec"]["entrypoint"].split()
+    assert (python, len(arguments)) == ("python", num_arguments)
     assert (REPOSITORY / job.removeprefix("/opt/scrapray/")).is_file()
+
+
+def test_a_training_with_the_settings_of_the_readme_takes_every_gpu_of_its_cluster(tmp_path: Path) -> None:
+    (nodes,) = ray_jobs()["finetune"]["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    workers = finetune_settings("Kubernetes", tmp_path).workers
+    takes = resources_of(workers)
+    assert workers.max == nodes["replicas"]
+    assert takes["GPU"] == int(_container(nodes)["resources"]["limits"]["nvidia.com/gpu"])
+    assert takes["CPU"] <= int(nodes["rayStartParams"]["num-cpus"])
 
 
 @pytest.mark.parametrize("path", [NIGHTLY, FINETUNE])
