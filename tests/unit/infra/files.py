@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sysconfig
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,9 @@ def yaml_of(path: str) -> Any:
 
 def finetune_settings(section: str, folder: Path) -> FinetuneConfig:
     """What infra/README.md says under a heading that finetune.toml must hold, as trainings read it."""
-    (block,) = re.findall(rf"^## {section}$(?:(?!^## ).)*?^```toml\n(.+?)^```$", text_of(README), flags=re.M | re.S)
+    (block,) = re.findall(rf"^## {section}$(?:(?!^## ).)*?^ *```toml\n(.+?)^ *```$", text_of(README), flags=re.M | re.S)
     path = folder / "finetune.toml"
-    path.write_text(block, encoding="utf-8")
+    path.write_text(textwrap.dedent(block), encoding="utf-8")
     return read_finetune(path)
 
 
