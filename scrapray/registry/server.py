@@ -15,6 +15,8 @@ from scrapray.errors import RegistryError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+_log = logging.getLogger(__name__)
+
 _SQLITE = "sqlite:///"
 _CLIENT_SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -44,7 +46,8 @@ class Server:
         Raises:
             RegistryError: The address is of another kind, or holds a password.
         """
-        uri = tracking_uri or environment("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow.db"
+        named = tracking_uri or environment("MLFLOW_TRACKING_URI")
+        uri = named or f"{_SQLITE}mlflow.db"
         parts = urlsplit(uri)
         # The address is left out of the messages: it may hold a secret.
         if "@" in parts.netloc:
@@ -57,11 +60,19 @@ class Server:
         """Of the database; None on a real server."""
         # Absolute, since workers have other working folders.
         self.uri = f"{_SQLITE}{self.file}" if self.file else uri
+        self._is_named = bool(named)
 
     @cached_property
     def client(self) -> "MlflowClient":
         """MLflow's own; it makes the database if there is none."""
         if self.file:
+            # On a cluster, where submitted jobs find its address in RAY_ADDRESS, the file goes with a job or a node.
+            if not self._is_named and environment("RAY_ADDRESS") and not self.file.exists():
+                _log.warning(
+                    "scrapray: runs and models go into a new file, %s, though Ray is a cluster; to keep them, set "
+                    "MLFLOW_TRACKING_URI to the address of an MLflow server",
+                    self.file,
+                )
             self.file.parent.mkdir(parents=True, exist_ok=True)
         set_default_environment(**_CLIENT_SETTINGS)
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # a line for each retry: we say it once

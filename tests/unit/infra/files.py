@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sysconfig
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,11 @@ import click
 import yaml
 from ray.scripts.scripts import start
 
+from scrapray.training.config import FinetuneConfig
+from scrapray.training.profiles import read_finetune
+
 REPOSITORY = Path(__file__).parents[3]
+README = "infra/README.md"
 KEEPALIVES = {"RAY_grpc_client_keepalive_time_ms": "10000", "RAY_grpc_client_keepalive_timeout_ms": "5000"}
 """With these on every node and driver, tasks of a node that was cut off run elsewhere within half a minute."""
 
@@ -28,6 +33,14 @@ def text_of(path: str) -> str:
 
 def yaml_of(path: str) -> Any:
     return yaml.safe_load(text_of(path))
+
+
+def finetune_settings(section: str, folder: Path) -> FinetuneConfig:
+    """What infra/README.md says under a heading that finetune.toml must hold, as trainings read it."""
+    (block,) = re.findall(rf"^## {section}$(?:(?!^## ).)*?^ *```toml\n(.+?)^ *```$", text_of(README), flags=re.M | re.S)
+    path = folder / "finetune.toml"
+    path.write_text(textwrap.dedent(block), encoding="utf-8")
+    return read_finetune(path)
 
 
 def secrets_in(text: str) -> list[str]:

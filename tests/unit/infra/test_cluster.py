@@ -1,7 +1,11 @@
 """cluster.yaml: Ray's own checks and ours, and the two modules that its nodes run."""
 
 import copy
+import json
+import os
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +20,22 @@ from ray.autoscaler.node_launch_exception import NodeLaunchException
 from ray.autoscaler.v2.instance_manager.subscribers.cloud_resource_monitor import CloudResourceMonitor
 from ray.core.generated.instance_manager_pb2 import Instance, InstanceUpdateEvent
 
-from infra.ray_token import write_token
+from infra.fetch_secret import fetch_secret
 from infra.spot_first import SpotFirstNodeProvider
-from tests.unit.infra.files import KEEPALIVES, ray_start_faults, run_tool, secrets_in, text_of, yaml_of
+from tests.unit.infra.files import (
+    KEEPALIVES,
+    finetune_settings,
+    ray_start_faults,
+    run_tool,
+    secrets_in,
+    text_of,
+    yaml_of,
+)
 
 Config = dict[str, Any]
 START_COMMANDS = ("head_start_ray_commands", "worker_start_ray_commands")
+SECRETS = ("scrapray/ray-token ~/.ray/auth_token", "scrapray/env ~/.ray/env")
+"""By their names and where Ray and the commands look for them."""
 
 
 @pytest.fixture
@@ -62,20 +76,22 @@ def _start_faults(cluster: Config) -> Iterator[str]:
     for kind in START_COMMANDS:
         commands = cluster[kind]
         *before, last = commands
-        if not any("infra.ray_token" in command for command in before):
-            yield f"{kind}: Ray starts before its token is there"
+        for secret in SECRETS:
+            if f"python -m infra.fetch_secret {secret}" not in before:
+                yield f"{kind}: Ray starts before the secret {secret} is there"
         for setting in ["RAY_AUTH_MODE=token", *(f"{name}={value}" for name, value in KEEPALIVES.items())]:
-            if setting not in shlex.split(last.partition(";")[0]):
+            if setting not in shlex.split(last.rpartition(";")[0].rpartition(";")[2]):
                 yield f"{kind}: no {setting}"
         yield from ray_start_faults(_ray_start(cluster, kind)[2:])
-        lint = run_tool("shellcheck", "--shell=bash", "-", given="\n".join(commands))
+        # The file with the settings is on the nodes only.
+        lint = run_tool("shellcheck", "--shell=bash", "--exclude=SC1090,SC1091", "-", given="\n".join(commands))
         if lint.returncode:
             yield f"{kind}: {lint.stdout}"
 
 
 def _ray_start(cluster: Config, kind: str) -> list[str]:
     """The last command without its settings: ``ray start`` and its arguments."""
-    return shlex.split(cluster[kind][-1].partition(";")[2])
+    return shlex.split(cluster[kind][-1].rpartition(";")[2])
 
 
 def test_ray_and_we_find_nothing_wrong_with_the_cluster(cluster: Config) -> None:
@@ -128,7 +144,11 @@ def _without_profile(cluster: Config) -> None:
         (_without_profile, "gpu has no instance profile"),
         (_without_run_options, "Ray's bash is given to the image's entrypoint"),
         (_without("head_start_ray_commands", "RAY_AUTH_MODE=token"), "head_start_ray_commands: no RAY_AUTH_MODE=token"),
-        (_without("worker_start_ray_commands", "python -m infra.ray_token"), "Ray starts before its token is there"),
+        (
+            _without("worker_start_ray_commands", "scrapray/ray-token"),
+            "Ray starts before the secret scrapray/ray-token",
+        ),
+        (_without("head_start_ray_commands", "scrapray/env"), "Ray starts before the secret scrapray/env"),
         (_without("worker_start_ray_commands", "RAY_grpc_client_keepalive_time_ms=10000"), "no RAY_grpc_client"),
         (_without("worker_start_ray_commands", "RAY_grpc_client_keepalive_timeout_ms=5000"), "no RAY_grpc_client"),
         (_without("worker_start_ray_commands", "ress"), "No such option"),
@@ -227,7 +247,31 @@ def test_ray_itself_still_forgets_which_node_type_was_refused() -> None:
     assert monitor.get_recoverable_resource_availabilities() == {}
 
 
-def test_the_token_is_written_for_its_owner_only_and_in_place_of_an_older_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", START_COMMANDS)
+def test_ray_and_so_its_tasks_and_jobs_get_the_settings_of_the_secret(
+    cluster: Config, kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / ".ray" / "env"
+    path.parent.mkdir()
+    path.write_text("MLFLOW_TRACKING_URI=http://mlflow.internal:5000\nMLFLOW_TRACKING_PASSWORD='a $b  c'")
+    print_instead = f"ray() {{ {sys.executable} -c 'import json, os; print(json.dumps(dict(os.environ)))'; }}"
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "RAY_HEAD_IP": "10.0.0.1"}
+    ran = subprocess.run(
+        ["bash", "-c", f"{print_instead}\n{cluster[kind][-1]}"], env=environment, capture_output=True, check=True
+    )
+    got = json.loads(ran.stdout)
+    assert got["MLFLOW_TRACKING_URI"] == "http://mlflow.internal:5000"
+    assert got["MLFLOW_TRACKING_PASSWORD"] == "a $b  c"
+    assert got["RAY_AUTH_MODE"] == "token"
+
+
+def test_a_training_with_the_settings_of_the_readme_takes_every_gpu_node(cluster: Config, tmp_path: Path) -> None:
+    workers = finetune_settings("AWS", tmp_path).workers
+    assert workers.max == cluster["available_node_types"]["gpu"]["max_workers"]
+    assert workers.wait_for_nodes_s > 0
+
+
+def test_a_secret_is_written_for_its_owner_only_and_in_place_of_an_older_one(tmp_path: Path) -> None:
     old = tmp_path / ".ray" / "auth_token"
     old.parent.mkdir()
     old.write_text("old")
@@ -237,7 +281,6 @@ def test_the_token_is_written_for_its_owner_only_and_in_place_of_an_older_one(tm
     )
     with Stubber(client) as stubber:
         stubber.add_response("get_secret_value", {"SecretString": "new\n"}, {"SecretId": "scrapray/ray-token"})
-        path = write_token("scrapray/ray-token", client, tmp_path)
-    assert path == old
-    assert path.read_text() == "new"
-    assert path.stat().st_mode & 0o777 == 0o600
+        fetch_secret("scrapray/ray-token", old, client)
+    assert old.read_text() == "new"
+    assert old.stat().st_mode & 0o777 == 0o600

@@ -3,17 +3,41 @@
 import copy
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.unit.infra.files import KEEPALIVES, REPOSITORY, ray_start_faults, run_tool, secrets_in, text_of, yaml_of
 
 DOCKERFILE, COMPOSE = "infra/Dockerfile", "infra/compose.yaml"
 Compose = dict[str, Any]
+MLFLOW_SERVER = (
+    *("mlflow.cli", "mlflow.server.fastapi_app", "mlflow.server.security", "mlflow.server.auth"),
+    *("mlflow.server.graphql.graphql_schema_extensions", "mlflow.store.tracking.sqlalchemy_store"),
+    *("mlflow.store.model_registry.sqlalchemy_store", "boto3", "huey", "uvicorn"),
+)
+"""What ``mlflow server`` imports at its start, for a first request, and for artifacts on S3."""
+
+IMPORT_WITHOUT = """
+import importlib, sys
+
+class Hidden:
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in hidden:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+wanted, hidden = (argument.split(",") for argument in sys.argv[1:])
+sys.meta_path.insert(0, Hidden)
+for module in wanted:
+    importlib.import_module(module)
+"""
 
 
 def image_faults(text: str) -> list[str]:
@@ -26,6 +50,9 @@ def _image_faults(text: str) -> Iterator[str]:
     users = re.findall(r"^USER (\S+)", text, flags=re.MULTILINE)
     if not users or not users[-1].isdigit() or users[-1] == "0":
         yield "runs as root, or as a user that Kubernetes cannot tell from root"
+    (home,) = re.findall(r"\bHOME=(\S+)", text)
+    if re.findall(r"^WORKDIR (\S+)", text, flags=re.MULTILINE)[-1] != home:
+        yield "works in a folder where its user may not write"
     commands = text.replace("\\\n", "").splitlines()
     if any("pip install" in line and "--constraint constraints.txt" not in line for line in commands):
         yield "installs versions that are not pinned"
@@ -45,6 +72,7 @@ def test_the_dockerfile_has_no_faults() -> None:
     [
         ("USER 1000", "USER root", "DL3002"),
         ("USER 1000", "", "runs as root"),
+        ("WORKDIR /home/ray", "", "works in a folder where its user may not write"),
         ("--no-install-recommends", "", "DL3015"),
         ("--constraint constraints.txt --editable", "--editable", "not pinned"),
         ("python:3.11-slim-bookworm", "python", "DL3006"),
@@ -75,6 +103,59 @@ def test_the_builder_is_sent_all_that_the_dockerfile_copies_and_nothing_else() -
     assert all((REPOSITORY / source).exists() for source in copied)
     assert all(any(Path(source).match(pattern) for pattern in sent) for source in copied)
     assert all(any(Path(source).match(pattern) for source in copied) for pattern in sent)
+
+
+def packages_in_the_image(dockerfile: str) -> set[str]:
+    """Names of all that pip puts there: what the package and the extras named there need, and what that needs."""
+    project = tomllib.loads(text_of("pyproject.toml"))["project"]
+    (extras,) = re.findall(r"--editable '\.\[(.+)\]'", dockerfile)
+    named = [project["optional-dependencies"][extra] for extra in extras.split(",")]
+    waiting = [(Requirement(text), "") for text in sum(named, project["dependencies"])]
+    found = set()
+    while waiting:
+        requirement, needed_by = waiting.pop()
+        if requirement.marker is None or requirement.marker.evaluate({"extra": needed_by}):
+            for extra in {"", *requirement.extras}:
+                if (package := (canonicalize_name(requirement.name), extra)) not in found:
+                    found.add(package)
+                    waiting += [(needed, extra) for needed in _needs(requirement.name)]
+    return {name for name, _ in found}
+
+
+def _needs(name: str) -> list[Requirement]:
+    """What a package says that it needs; nothing where it is not installed."""
+    try:
+        return [Requirement(text) for text in requires(name) or ()]
+    except PackageNotFoundError:
+        return []
+
+
+def _import_mlflow_server(packages: set[str]) -> "subprocess.CompletedProcess[str]":
+    """Import it in a new process where, of what is installed, only these packages can be imported."""
+    hidden = [
+        module
+        for module, owners in packages_distributions().items()
+        if packages.isdisjoint(map(canonicalize_name, owners))
+    ]
+    arguments = [",".join(MLFLOW_SERVER), ",".join(hidden)]
+    return subprocess.run(
+        [sys.executable, "-c", IMPORT_WITHOUT, *arguments], capture_output=True, text=True, timeout=240
+    )
+
+
+def test_an_mlflow_server_starts_with_what_the_image_holds() -> None:
+    outcome = _import_mlflow_server(packages_in_the_image(text_of(DOCKERFILE)))
+    assert outcome.returncode == 0, outcome.stderr
+
+
+def test_an_mlflow_server_does_not_start_in_an_image_without_its_extra() -> None:
+    outcome = _import_mlflow_server(packages_in_the_image(text_of(DOCKERFILE).replace(",server]", "]")))
+    assert "No module named 'flask'" in outcome.stderr
+
+
+def test_all_that_the_image_holds_is_pinned() -> None:
+    pins = {canonicalize_name(name) for name in re.findall(r"^(\S+)==", text_of("constraints.txt"), flags=re.MULTILINE)}
+    assert packages_in_the_image(text_of(DOCKERFILE)) <= pins
 
 
 def compose_faults(compose: Compose) -> list[str]:

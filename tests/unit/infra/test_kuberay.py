@@ -1,7 +1,9 @@
 """Kubernetes files: core kinds against Kubernetes' own schemas, RayJobs against the fields of KubeRay that we use."""
 
 import copy
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -9,7 +11,16 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.unit.infra.files import KEEPALIVES, REPOSITORY, ray_start_faults, secrets_in, text_of, yaml_of
+from scrapray.training.fit import resources_of
+from tests.unit.infra.files import (
+    KEEPALIVES,
+    REPOSITORY,
+    finetune_settings,
+    ray_start_faults,
+    secrets_in,
+    text_of,
+    yaml_of,
+)
 
 Manifest = dict[str, Any]
 KUBERNETES = "1.34"
@@ -108,8 +119,12 @@ def _pod_faults(template: Manifest) -> Iterator[str]:
         kubernetes_validate.validate(pod, KUBERNETES, strict=True)
     except kubernetes_validate.ValidationError as error:
         yield error.message
-    if not template["spec"]["securityContext"].get("runAsNonRoot"):
+    security = template["spec"]["securityContext"]
+    if not security.get("runAsNonRoot"):
         yield "a pod may run as root"
+    (user,) = re.findall(r"^USER (\d+)", text_of("infra/Dockerfile"), flags=re.MULTILINE)
+    if security.get("runAsUser") != int(user) or "workingDir" in template["spec"]["containers"][0]:
+        yield "a pod may not write to its working folder, which the image gives to its own user"
 
 
 def test_the_ray_jobs_have_no_faults(ray_job: Manifest) -> None:
@@ -167,6 +182,14 @@ def _as_root(ray_job: Manifest) -> None:
     _spec(ray_job)["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["securityContext"] = {}
 
 
+def _as_another_user(ray_job: Manifest) -> None:
+    _spec(ray_job)["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["securityContext"]["runAsUser"] = 1001
+
+
+def _in_a_folder_of_root(ray_job: Manifest) -> None:
+    _container(_spec(ray_job)["rayClusterSpec"]["headGroupSpec"])["workingDir"] = "/opt/scrapray"
+
+
 def _autoscaled(ray_job: Manifest) -> None:
     _spec(ray_job)["rayClusterSpec"]["workerGroupSpecs"][0]["maxReplicas"] = 99
 
@@ -185,6 +208,8 @@ def _autoscaled(ray_job: Manifest) -> None:
         (_without_cuda, "an image without CUDA"),
         (_misspell_in_pod, "volumeMount"),
         (_as_root, "a pod may run as root"),
+        (_as_another_user, "a pod may not write to its working folder"),
+        (_in_a_folder_of_root, "a pod may not write to its working folder"),
         (_autoscaled, "changes its size"),
     ],
 )
@@ -219,10 +244,20 @@ def test_an_audit_is_given_up_before_the_next_night() -> None:
     assert ray_jobs()["nightly-audit"]["spec"]["activeDeadlineSeconds"] < 24 * 3600
 
 
-def test_the_nightly_ray_job_calls_the_job_of_this_name() -> None:
-    python, job, *arguments = ray_jobs()["nightly-audit"]["spec"]["entrypoint"].split()
-    assert (python, len(arguments)) == ("python", 4)
+@pytest.mark.parametrize(("name", "num_arguments"), [("nightly-audit", 4), ("finetune", 2)])
+def test_the_ray_jobs_call_jobs_that_the_image_has(name: str, num_arguments: int) -> None:
+    python, job, *arguments = ray_jobs()[name]["spec"]["entrypoint"].split()
+    assert (python, len(arguments)) == ("python", num_arguments)
     assert (REPOSITORY / job.removeprefix("/opt/scrapray/")).is_file()
+
+
+def test_a_training_with_the_settings_of_the_readme_takes_every_gpu_of_its_cluster(tmp_path: Path) -> None:
+    (nodes,) = ray_jobs()["finetune"]["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    workers = finetune_settings("Kubernetes", tmp_path).workers
+    takes = resources_of(workers)
+    assert workers.max == nodes["replicas"]
+    assert takes["GPU"] == int(_container(nodes)["resources"]["limits"]["nvidia.com/gpu"])
+    assert takes["CPU"] <= int(nodes["rayStartParams"]["num-cpus"])
 
 
 @pytest.mark.parametrize("path", [NIGHTLY, FINETUNE])

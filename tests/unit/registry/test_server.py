@@ -103,6 +103,36 @@ def test_a_database_keeps_its_place_when_the_working_folder_changes(tmp_path, mo
     assert (server.uri, server.file) == (f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "mlflow.db")
 
 
+@pytest.fixture
+def on_a_cluster(tmp_path, monkeypatch):
+    """As a submitted job finds itself: beside a cluster, in a folder of its own."""
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_new_database_on_a_cluster_that_nobody_asked_for_is_said_in_one_line(on_a_cluster, caplog):
+    _ = Server().client
+    (message,) = caplog.messages
+    assert f"a new file, {on_a_cluster}/mlflow.db, though Ray is a cluster" in message
+    assert "set MLFLOW_TRACKING_URI to the address of an MLflow server" in message
+
+
+@pytest.mark.usefixtures("on_a_cluster")
+def test_a_database_that_was_named_or_is_there_or_is_used_without_a_cluster_needs_no_word(caplog, monkeypatch):
+    _ = Server("sqlite:///named.db").client
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+        _ = Server().client
+    with monkeypatch.context() as patch:
+        patch.delenv("RAY_ADDRESS")
+        _ = Server().client
+    Path("mlflow.db").touch()
+    _ = Server().client
+    assert caplog.messages == []
+
+
 def test_to_read_makes_no_database(tmp_path):
     with pytest.raises(RegistryError, match="there is no registry at sqlite:"):
         Registry(f"sqlite:///{tmp_path}/mlflow.db").list_versions()
