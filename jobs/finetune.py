@@ -1,6 +1,7 @@
-"""One training as one job: prepared tiles in, a registered candidate out.
+r"""One training as one job: prepared tiles in, a registered candidate out.
 
-    ray job submit -- python jobs/finetune.py s3://datasets/scrap-7/ finetune.toml [s3://datasets/runs/]
+    ray job submit --working-dir settings/ -- \
+      python /opt/scrapray/jobs/finetune.py s3://datasets/scrap-7/ finetune.toml [s3://datasets/runs/]
 
 In place of the file there may be names of profiles, such as ``paper``, ``split`` or ``demo+frozen``; a file has them as
 ``profiles = ["split"]`` at its top. Without a third argument runs go beside the dataset.

@@ -1,6 +1,7 @@
-"""The night in one job: index yesterday's frames, audit them, publish, and tell who must know.
+r"""The night in one job: index yesterday's frames, audit them, publish, and tell who must know.
 
-    ray job submit -- python jobs/nightly_audit.py s3://yard-archive/ s3://yard-lake/ s3://models/scrap-3/ audit.toml
+    ray job submit --working-dir settings/ -- \
+      python /opt/scrapray/jobs/nightly_audit.py s3://yard-archive/ s3://yard-lake/ s3://models/scrap-3/ audit.toml
 
 A fifth argument names another date than yesterday. A date beside it that is published otherwise than archive and gate
 log say by now is done again too: late frames come in, and a gate log is corrected in the morning. Ends with the exit
