@@ -195,3 +195,13 @@ def test_a_champion_is_not_measured_to_promote_it_again(add: Add) -> None:
     invoke("promote", "1")
     again = invoke("promote", "1", "--dataset", "no-dataset")
     assert again.stderr == "scrapray: version 1 is the champion already; promote another\n"
+
+
+@pytest.mark.parametrize("arguments", [("compare", "2", "1"), ("promote", "2")])
+def test_a_dataset_that_is_not_there_is_said_before_any_work(add: Add, arguments: tuple[str, ...]) -> None:
+    add("one")
+    invoke("promote", "1")
+    add("two")
+    answer = invoke(*arguments, "--dataset", "nowhere")
+    assert answer.exit_code == 2
+    assert "nowhere holds no finished dataset; run scrapray prepare" in answer.stderr
