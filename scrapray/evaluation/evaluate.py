@@ -122,7 +122,42 @@ def evaluate(
     keep: Collection[int] = (),
     progress: Progress = lambda done, total: None,
 ) -> Evaluation:
-    """Score every tile of a split and count, on all workers.
+    """Score every tile of a split and put together what was counted; see ``counted_loads``."""
+    tiles = dataset.split(split)
+    whole: Counted | None = None
+    of_loads: dict[str, list[ScoreHistogram]] = defaultdict(list)
+    for _, counted in counted_loads(subject, dataset, split=split, workers=workers, keep=keep, progress=progress):
+        whole = whole + counted if whole else counted
+        for name, of_class in counted.classes.items():
+            of_loads[name].append(of_class.pixels.coarsened(DROPPED_BITS))
+    assert whole is not None, "there are loads"
+    return Evaluation(
+        subject=subject.name,
+        subject_tags=subject.tags,
+        dataset=dataset.uri,
+        dataset_card=dataset.card,
+        split=split,
+        split_sha256=tiles.sha256,
+        num_tiles=len(tiles),
+        num_loads=len(set(tiles.load_ids)),
+        counts=whole.classes,
+        confusion_KK1=whole.confusion_KK1,
+        worst=whole.worst,
+        maps=whole.maps,
+        intervals={name: intervals(histograms) for name, histograms in of_loads.items()},
+    )
+
+
+def counted_loads(
+    subject: Subject,
+    dataset: Dataset,
+    *,
+    split: Split,
+    workers: WorkersConfig,
+    keep: Collection[int] = (),
+    progress: Progress = lambda done, total: None,
+) -> Iterator[tuple[str, Counted]]:
+    """Score every tile of a split and count, on all workers; gives load by load, in the order of their ids.
 
     Args:
         subject: The method.
@@ -138,7 +173,7 @@ def evaluate(
         ModelError: The method cannot be loaded, or gives scores that are no numbers from 0 to 1.
         SchemaError: A tile cannot be read.
     """
-    class_ids = _class_ids(subject, dataset)
+    class_ids = class_ids_of(subject, dataset)
     tiles = dataset.split(split)
     places = dict(sorted(tiles.places_of_loads().items()))
     if not places:
@@ -150,35 +185,15 @@ def evaluate(
         wait_s=workers.wait_for_nodes_s,
         mend="lower actors, cpus_per_actor or gpus_per_actor, or add nodes",
     )
-    whole: Counted | None = None
-    of_loads: dict[str, list[ScoreHistogram]] = defaultdict(list)
     num_done = 0
     with cluster.own_errors(dataset.uri, dataset.storage):
         for load_id, counted in _counted(subject, tiles, places, class_ids, workers, keep):
-            whole = whole + counted if whole else counted
-            for name, of_class in counted.classes.items():
-                of_loads[name].append(of_class.pixels.coarsened(DROPPED_BITS))
             num_done += len(places[load_id])
             progress(num_done, len(tiles))
-    assert whole is not None, "there are loads"
-    return Evaluation(
-        subject=subject.name,
-        subject_tags=subject.tags,
-        dataset=dataset.uri,
-        dataset_card=dataset.card,
-        split=split,
-        split_sha256=tiles.sha256,
-        num_tiles=len(tiles),
-        num_loads=len(places),
-        counts=whole.classes,
-        confusion_KK1=whole.confusion_KK1,
-        worst=whole.worst,
-        maps=whole.maps,
-        intervals={name: intervals(histograms) for name, histograms in of_loads.items()},
-    )
+            yield load_id, counted
 
 
-def _class_ids(subject: Subject, dataset: Dataset) -> dict[str, int]:
+def class_ids_of(subject: Subject, dataset: Dataset) -> dict[str, int]:
     """Class ids in the masks of the dataset, of the classes that the method tells."""
     if dataset.card.tile_px % STRIDE_PX:
         raise ConfigurationError(

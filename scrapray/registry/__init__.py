@@ -8,8 +8,19 @@ artifacts in ``mlartifacts`` beside it. User and password come from ``MLFLOW_TRA
 ``MLFLOW_TRACKING_PASSWORD``, and no message holds them.
 """
 
+from scrapray.registry.comparison import ChampionComparison, Measured
 from scrapray.registry.models import Registry
 from scrapray.registry.runs import Run
 from scrapray.registry.versions import CANDIDATE, CHAMPION, MODEL_NAME, TEST_STATISTICS, ModelVersion
 
-__all__ = ["CANDIDATE", "CHAMPION", "MODEL_NAME", "TEST_STATISTICS", "ModelVersion", "Registry", "Run"]
+__all__ = [
+    "CANDIDATE",
+    "CHAMPION",
+    "MODEL_NAME",
+    "TEST_STATISTICS",
+    "ChampionComparison",
+    "Measured",
+    "ModelVersion",
+    "Registry",
+    "Run",
+]

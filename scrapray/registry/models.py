@@ -3,20 +3,35 @@
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from scrapray.errors import RegistryError
+from scrapray.registry.comparison import ChampionComparison, Measured
 from scrapray.registry.journal import Journal
 from scrapray.registry.runs import Run
 from scrapray.registry.server import Server
 from scrapray.registry.versions import CANDIDATE, CHAMPION, MODEL_NAME, ModelVersion, fetch, read_statistics
-from scrapray.statistics.promotion import Comparison, compare
+from scrapray.statistics.promotion import MAX_RECALL_DROP, Comparison, compare
 
 _FORMER_CHAMPIONS = "former_champions"
 """Tag of the model: numbers of the versions, the latest last."""
+_PROMOTION = frozenset(
+    {
+        "promoted_utc",
+        "replaced",
+        "compared",
+        "compared_on",
+        "compared_split",
+        "max_recall_drop",
+        "forced_because",
+        "forced_against",
+    }
+)
+_ROLLBACK = frozenset({"rolled_back_utc", "rolled_back_to", "restored_utc", "restored_from"})
+"""Tags of a version: what they say of its last promotion, and of what has become of it since."""
 
 
 class Registry:
@@ -121,62 +136,124 @@ class Registry:
                         raise
         return place
 
-    def compare(self, candidate: ModelVersion, champion: ModelVersion) -> Comparison:
-        """Both versions on the test split that they were measured on, see ``promotion.compare``."""
+    def compare(
+        self,
+        candidate: ModelVersion,
+        champion: ModelVersion,
+        *,
+        measured: Measured | None = None,
+        max_recall_drop: float = MAX_RECALL_DROP,
+    ) -> Comparison:
+        """Two versions on one test split, see ``promotion.compare``.
+
+        Args:
+            candidate: The version that waits.
+            champion: The one in production, or any other.
+            measured: What both scored on the test split of a dataset; by default what training measured counts.
+            max_recall_drop: See there.
+
+        Raises:
+            RegistryError: They cannot be compared.
+        """
         try:
-            return compare(*(read_statistics(self._server, version) for version in (candidate, champion)))
+            statistics = [
+                measured.statistics[version.version] if measured else read_statistics(self._server, version)
+                for version in (candidate, champion)
+            ]
+            return compare(*statistics, max_recall_drop=max_recall_drop)
         except ValueError as error:
             raise RegistryError(
                 f"cannot compare version {candidate.version} with version {champion.version}: {error}"
             ) from error
 
-    def compare_with_champion(self, version: ModelVersion) -> Comparison | None:
-        """A version beside the one in production; None before the first promotion."""
-        champion = self.champion()
-        return self.compare(version, champion) if champion else None
+    def compare_with_champion(
+        self, version: ModelVersion, *, measured: Measured | None = None, max_recall_drop: float = MAX_RECALL_DROP
+    ) -> ChampionComparison | None:
+        """A version beside the champion, also where they cannot be compared; None before the first promotion.
+
+        The arguments are those of ``compare``.
+
+        Raises:
+            RegistryError: The version is the champion already, or another one than was measured is.
+        """
+        champion = self.rival_of(version)
+        if champion is None:
+            return None
+        if measured and champion.version not in measured.statistics:
+            raise RegistryError(
+                f"version {champion.version} became the champion while others were measured; give the command again"
+            )
+        result = None
+        try:
+            result = self.compare(version, champion, measured=measured, max_recall_drop=max_recall_drop)
+            objections = result.faults
+        except RegistryError as error:
+            objections = (str(error),)
+        return ChampionComparison(
+            candidate=version.version,
+            champion=champion.version,
+            dataset=measured.dataset if measured else None,
+            result=result,
+            objections=objections,
+        )
 
     def champion(self) -> ModelVersion | None:
         """The version in production; None before the first promotion."""
         return next((version for version in self.list_versions() if CHAMPION in version.aliases), None)
 
+    def rival_of(self, version: ModelVersion) -> ModelVersion | None:
+        """The champion, whose place a version is to take; None before the first promotion.
+
+        Raises:
+            RegistryError: They are the same.
+        """
+        champion = self.champion()
+        if champion and champion.version == version.version:
+            raise RegistryError(f"version {version.version} is the champion already; promote another")
+        return champion
+
     def promote(
-        self, version: ModelVersion, *, comparison: Comparison | None, force_reason: str | None = None
+        self, version: ModelVersion, *, comparison: ChampionComparison | None, force_reason: str | None = None
     ) -> ModelVersion | None:
         """Make a version the champion; gives the former one.
 
+        Its tags say of this promotion when it was, what was compared, and what was forced and why; nothing stays of an
+        earlier one.
+
         Args:
             version: The new champion.
-            comparison: With the present champion; not needed where there is none, or by force. Recorded in tags of the
-                version.
-            force_reason: Why it is promoted whatever the comparison says; recorded with what spoke against it.
+            comparison: With the present champion; not needed where there is none, or by force.
+            force_reason: Why it is promoted whatever speaks against it.
 
         Raises:
-            RegistryError: The comparison speaks against it, or it is the champion already.
+            RegistryError: Something speaks against it, the champion is another one than was compared, the version is
+                the champion already, or the reason is blank.
         """
-        champion = self.champion()
+        version, champion = self.show(str(version.version)), self.rival_of(version)
         _check_promotion(version, champion, comparison, force_reason)
-        tags = {"promoted_utc": datetime.now(UTC).isoformat(timespec="seconds")}
+        notes = {"promoted_utc": _now()}
+        if champion:
+            notes["replaced"] = f"version {champion.version}"
         if champion and comparison:
-            tags["compared"] = (
-                f"AP {comparison.candidate_ap:.4f}, that of version {champion.version} {comparison.champion_ap:.4f}"
-            )
+            notes |= comparison.notes()
         if force_reason:
-            tags["forced_because"] = force_reason
-            if comparison and comparison.faults:
-                tags["forced_against"] = "; ".join(comparison.faults)
+            notes["forced_because"] = force_reason.strip()
+            if comparison and comparison.objections:
+                notes["forced_against"] = "; ".join(comparison.objections)
         with self._server.explained(f"promote version {version.version}"):
-            client, number = self._server.client, str(version.version)
-            for key, value in tags.items():
-                client.set_model_version_tag(self._model_name, number, key, value)
+            self._note(version, notes, _PROMOTION | _ROLLBACK)
             if champion:
                 self._remember([*self._former_champions(), champion.version])
-            client.set_registered_model_alias(self._model_name, CHAMPION, number)
+            client = self._server.client
+            client.set_registered_model_alias(self._model_name, CHAMPION, str(version.version))
             if CANDIDATE in version.aliases:
                 client.delete_registered_model_alias(self._model_name, CANDIDATE)
         return champion
 
     def rollback(self) -> ModelVersion:
         """Make the former champion the champion again; gives it.
+
+        The tags of both versions say when, and from which or to which.
 
         Raises:
             RegistryError: There is no former champion.
@@ -185,9 +262,23 @@ class Registry:
             former = self._former_champions()
             if not former:
                 raise RegistryError(f"{self._model_name} has no former champion to go back to; promote a version")
-            self._server.client.set_registered_model_alias(self._model_name, CHAMPION, str(former[-1]))
+            left, back, now = self.champion(), self.show(str(former[-1])), _now()
+            if left:
+                notes = {"rolled_back_utc": now, "rolled_back_to": f"version {back.version}"}
+                self._note(left, notes, _ROLLBACK)
+            notes = {"restored_utc": now} | ({"restored_from": f"version {left.version}"} if left else {})
+            self._note(back, notes, _ROLLBACK)
+            self._server.client.set_registered_model_alias(self._model_name, CHAMPION, str(back.version))
             self._remember(former[:-1])
         return self.show(CHAMPION)
+
+    def _note(self, version: ModelVersion, notes: Mapping[str, str], kinds: Set[str]) -> None:
+        """Tag a version, and take away what earlier notes of these kinds say."""
+        client, number = self._server.client, str(version.version)
+        for name in (kinds & version.tags.keys()) - notes.keys():
+            client.delete_model_version_tag(self._model_name, number, name)
+        for name, value in notes.items():
+            client.set_model_version_tag(self._model_name, number, name, value)
 
     def _new_run(self, name: str, experiment: str) -> str:
         client = self._server.client
@@ -221,18 +312,30 @@ class Registry:
 
 
 def _check_promotion(
-    version: ModelVersion, champion: ModelVersion | None, comparison: Comparison | None, force_reason: str | None
+    version: ModelVersion,
+    champion: ModelVersion | None,
+    comparison: ChampionComparison | None,
+    force_reason: str | None,
 ) -> None:
+    if force_reason is not None and not force_reason.strip():
+        raise RegistryError(f"the reason to promote version {version.version} by force is blank; say why in words")
     if champion is None:
         return
-    if champion.version == version.version:
-        raise RegistryError(f"version {version.version} is the champion already; promote another")
+    if comparison and (comparison.candidate, comparison.champion) != (version.version, champion.version):
+        raise RegistryError(
+            f"version {comparison.candidate} was compared with version {comparison.champion}, but version "
+            f"{version.version} would replace version {champion.version}, which is the champion now; compare these"
+        )
     if force_reason:
         return
     if comparison is None:
         raise RegistryError(f"version {version.version} was not compared with the champion; compare it first")
-    if comparison.faults:
+    if comparison.objections:
         raise RegistryError(
-            f"version {version.version} does not replace champion {champion.version}: {'; '.join(comparison.faults)}; "
-            f"keep the champion, or promote by force with a reason"
+            f"version {version.version} does not replace champion {champion.version}: "
+            f"{'; '.join(comparison.objections)}; keep the champion, or promote by force with a reason"
         )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

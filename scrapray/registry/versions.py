@@ -148,8 +148,8 @@ def read_statistics(server: Server, version: ModelVersion) -> SplitStatistics:
     """
     if "test_split_sha256" not in version.tags:
         raise RegistryError(
-            f"version {version.version} was not measured on a test split; register it with {TEST_STATISTICS} in its "
-            f"bundle, or promote it by force"
+            f"version {version.version} was registered without {TEST_STATISTICS} in its bundle, so nothing is known of "
+            f"it on a test split; measure both versions on that of a dataset, with --dataset"
         )
     with tempfile.TemporaryDirectory(prefix="scrapray-statistics-") as folder:
         path = fetch(server, version, Path(folder), TEST_STATISTICS)

@@ -21,6 +21,10 @@ from scrapray.statistics.metrics import ScoreHistogram
 
 Counts = npt.NDArray[np.int64]
 
+MAX_RECALL_DROP = 0.05
+"""How much of a class's pixels a candidate may find less, as a share of all, where nobody says otherwise."""
+_MEASURE_ANEW = "measure both models anew, on one dataset (scrapray models compare and promote do with --dataset)"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LoadCounts:
@@ -116,7 +120,7 @@ class SplitStatistics:
                 )
             )
         if len(splits) != 1:
-            raise ValueError(f"the statistics are of {len(splits)} test splits, must be of one; measure the model anew")
+            raise ValueError(f"the statistics are of {len(splits)} test splits, must be of one; {_MEASURE_ANEW}")
         return cls(split_sha256=splits.pop(), counts=tuple(counts))
 
     def by_class(self) -> dict[str, list[LoadCounts]]:
@@ -151,6 +155,8 @@ class Comparison:
         ap_gain_high: Its upper end.
         classes: Class by class.
         num_loads: Loads of the split.
+        split_sha256: Hash of the split.
+        max_recall_drop: How much of a class's pixels the candidate was allowed to find less.
         faults: Why the candidate may not be promoted, with numbers; none if it may.
     """
 
@@ -160,6 +166,8 @@ class Comparison:
     ap_gain_high: float
     classes: tuple[ClassComparison, ...]
     num_loads: int
+    split_sha256: str
+    max_recall_drop: float
     faults: tuple[str, ...]
 
     @property
@@ -168,7 +176,9 @@ class Comparison:
         return not self.faults
 
 
-def compare(candidate: SplitStatistics, champion: SplitStatistics, *, max_recall_drop: float = 0.05) -> Comparison:
+def compare(
+    candidate: SplitStatistics, champion: SplitStatistics, *, max_recall_drop: float = MAX_RECALL_DROP
+) -> Comparison:
     """Compare two models on one test split.
 
     The candidate is refused when its average precision is lower and chance over loads does not explain it, or when it
@@ -216,6 +226,8 @@ def compare(candidate: SplitStatistics, champion: SplitStatistics, *, max_recall
         ap_gain_high=high,
         classes=classes,
         num_loads=num_loads,
+        split_sha256=candidate.split_sha256,
+        max_recall_drop=max_recall_drop,
         faults=tuple(faults),
     )
 
@@ -224,7 +236,7 @@ def _check_comparable(candidate: SplitStatistics, champion: SplitStatistics) -> 
     if candidate.split_sha256 != champion.split_sha256:
         raise ValueError(
             f"the test splits differ ({candidate.split_sha256[:12]}… and {champion.split_sha256[:12]}…); "
-            f"measure both models on one"
+            f"{_MEASURE_ANEW}"
         )
     known = {each.class_name for each in champion.counts}
     if missing := sorted(known - {each.class_name for each in candidate.counts}):
@@ -237,12 +249,12 @@ def _check_comparable(candidate: SplitStatistics, champion: SplitStatistics) -> 
     ]
     if odd := sorted(set(truths[0].items()) ^ set(truths[1].items())):
         (load_id, class_name), _ = odd[0]
-        raise ValueError(f"load {load_id}, class {class_name}: not the same truth for both; measure both models anew")
+        raise ValueError(f"load {load_id}, class {class_name}: not the same truth for both; {_MEASURE_ANEW}")
     loads = {load_id for load_id, _ in truths[0]}
     for counts in (candidate.counts, champion.counts):
         names = [(each.load_id, each.class_name) for each in counts]
         if not len(names) == len(set(names)) == len(loads) * len({class_name for _, class_name in names}):
-            raise ValueError("a load does not have each class once; measure both models anew")
+            raise ValueError(f"a load does not have each class once; {_MEASURE_ANEW}")
     if len({load_id for (load_id, _), num_px in truths[0].items() if num_px}) < 2:
         raise ValueError(
             "a test split of which fewer than two loads hold a contaminant tells nothing about chance; make it larger"

@@ -11,8 +11,9 @@ import mlflow
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from scrapray import cli, schema
 from scrapray.audit.model import find_model
@@ -29,12 +30,16 @@ from scrapray.evaluation.results import as_markdown, files_of, rows_of
 from scrapray.evaluation.subjects import Scored, Scorer, Subject, bundle_subject, references_of
 from scrapray.evaluation.tracking import EXPERIMENT, track
 from scrapray.evaluation.trained import train_baseline
+from scrapray.evaluation.versions import measure_versions
 from scrapray.imagery.masks import encode_mask
 from scrapray.imagery.scenes import SceneSettings, draw_archive
 from scrapray.registry import Registry
-from scrapray.segmenter.bundle import read_card
+from scrapray.segmenter.bundle import load_bundle, read_card
 from scrapray.segmenter.measure import STRIDE_PX
+from scrapray.statistics.bootstrap import DROPPED_BITS
 from scrapray.storage import Storage
+from scrapray.training.loop import measure_tiles
+from tests.fixtures.tracking import make_bundle
 
 pytestmark = pytest.mark.usefixtures("engine", "registry_folder")
 
@@ -125,6 +130,62 @@ def test_the_command_prints_what_it_writes(dataset: Dataset, tiny_bundle: Path, 
     assert pq.read_table(table).schema.equals(schema.EVALUATION)
     (csv,) = (tmp_path / "results").glob("*.csv")
     assert len(csv.read_text().splitlines()) == 1 + pq.read_table(table).num_rows
+
+
+def registered(tiny_bundle: Path, folder: Path) -> Registry:
+    """A registry of two versions from other test splits: the champion finds every pixel, the candidate none."""
+    registry = Registry()
+    for name, threshold, split in (("all", 1e-6, "a" * 64), ("none", 1 - 1e-6, "b" * 64)):
+        with registry.start_run(name) as run:
+            run.register_bundle(make_bundle(folder / name, tiny_bundle, threshold=threshold, split=split))
+    registry.promote(registry.show("1"), comparison=None)
+    return registry
+
+
+def test_a_version_is_measured_load_by_load_as_training_does_it(
+    dataset: Dataset, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    version = registered(tiny_bundle, tmp_path).show("champion")
+    tiles = dataset.split("test")
+    seen: list[tuple[int, int]] = []
+    measured = measure_versions(
+        [version], dataset.uri, config=EvaluateConfig(), progress=lambda done, total: seen.append((done, total))
+    )
+    assert (seen, seen[-1]) == (sorted(seen), (len(tiles), len(tiles)))
+    assert (measured.dataset, measured.statistics[1].split_sha256) == (dataset.uri, tiles.sha256)
+    model, places = load_bundle(tiny_bundle).model, tiles.places_of_loads()
+    known = {
+        load_id: measure_tiles(model, tiles, places[load_id], torch.device("cpu"), autocast=False) for load_id in places
+    }
+    assert len(measured.statistics[1].counts) == len(places) * len(dataset.card.class_names)
+    for counts in measured.statistics[1].counts:
+        expected = known[counts.load_id].histograms[counts.class_name].coarsened(DROPPED_BITS).metrics()
+        found = counts.histogram.metrics()
+        assert found.average_precision == pytest.approx(expected.average_precision, abs=1e-5), counts.load_id
+        assert counts.num_found_px == counts.contaminant_U.sum()
+
+
+def test_versions_of_other_test_splits_are_promoted_by_that_of_a_dataset_and_keep_their_bundles(
+    dataset: Dataset, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    registry = registered(tiny_bundle, tmp_path)
+
+    def promote(*options: str) -> Result:
+        return CliRunner().invoke(cli.app, ["models", "promote", "candidate", *options], terminal_width=100)
+
+    def bundles() -> list[bytes]:
+        return [path.read_bytes() for path in sorted((tmp_path / "mlartifacts").rglob("*")) if path.is_file()]
+
+    as_registered = bundles()
+    assert "with --dataset" in promote().stderr
+    promoted = promote("--dataset", dataset.uri, "--force", "a drill")
+    assert promoted.exit_code == 0, promoted.output
+    num_tiles = 2 * len(dataset.split("test"))
+    assert f"tiles measured: {num_tiles} of {num_tiles}" in promoted.stderr
+    assert "promoted by force against this: recall of motor falls from 1.000 to 0.000" in promoted.stderr
+    tags = registry.show("champion").tags
+    assert (tags["compared_on"], tags["compared_split"]) == (dataset.uri, dataset.split("test").sha256)
+    assert (tags["replaced"], bundles()) == ("version 1", as_registered)
 
 
 def test_an_evaluation_is_a_run_that_says_what_was_held_against_what(

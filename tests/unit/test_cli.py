@@ -25,6 +25,7 @@ from scrapray import cli, screen
 from scrapray.alerts.send import AlertReport
 from scrapray.audit.doctor import Finding
 from scrapray.audit.nightly import AuditSummary
+from scrapray.statistics.promotion import MAX_RECALL_DROP
 
 TOP = typer.main.get_command(cli.app).commands
 GROUPS = ("models", "review", "lake")
@@ -43,8 +44,8 @@ OPTIONS = {
     "report": ["--config", "--date", "--out"],
     "models list": [],
     "models show": [],
-    "models compare": [],
-    "models promote": ["--force"],
+    "models compare": ["--config", "--dataset", "--max-recall-drop"],
+    "models promote": ["--config", "--dataset", "--force", "--max-recall-drop"],
     "models rollback": [],
     "review export": ["--blind", "--config", "--date", "--out", "--site"],
     "review import": ["--blind", "--config", "--queue", "--reviewer"],
@@ -126,6 +127,19 @@ def test_an_unknown_setting_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert answer.stderr.startswith("scrapray: ")
     assert "unknown key storage.secret" in answer.stderr
     assert answer.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["models compare", "models promote"])
+def test_the_recall_that_may_be_lost_is_that_of_the_statistics_where_nobody_says_otherwise(command: str) -> None:
+    (option,) = (each for each in COMMANDS[command].params if each.name == "max_recall_drop")
+    assert option.default == MAX_RECALL_DROP
+
+
+@pytest.mark.parametrize("reason", ["", "  "])
+def test_a_promotion_is_not_forced_without_a_reason(reason: str) -> None:
+    answer = CliRunner().invoke(cli.app, ["models", "promote", "2", "--force", reason], terminal_width=200)
+    assert answer.exit_code == 2
+    assert "the reason is blank; say why, such as --force" in answer.stderr
 
 
 def test_a_wrong_argument_is_exit_code_2() -> None:

@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score
 from scrapray import schema
 from scrapray.lake import read_table, write_table
 from scrapray.statistics.metrics import ScoreHistogram
-from scrapray.statistics.promotion import LoadCounts, SplitStatistics, compare
+from scrapray.statistics.promotion import MAX_RECALL_DROP, LoadCounts, SplitStatistics, compare
 from scrapray.storage import Storage
 
 CLASSES = ("motor", "cable")
@@ -85,6 +85,12 @@ def test_a_class_that_is_found_less_is_refused_though_average_precision_is_the_s
     motor = comparison.classes[0]
     assert f"from {motor.champion_recall:.3f} to {motor.candidate_recall:.3f}" in comparison.faults[0]
     assert compare(measure(threshold=0.95), measure(threshold=0.5), max_recall_drop=1.0).is_accepted
+
+
+def test_a_comparison_says_where_and_how_strictly_it_was_made():
+    comparison = compare(measure(split="c" * 64), measure(split="c" * 64))
+    assert (comparison.split_sha256, comparison.max_recall_drop) == ("c" * 64, MAX_RECALL_DROP)
+    assert compare(measure(), measure(), max_recall_drop=0.2).max_recall_drop == 0.2
 
 
 def test_average_precision_and_its_interval_are_those_of_scikit_learn_on_all_pixels():
@@ -183,7 +189,7 @@ def test_the_order_of_loads_does_not_matter():
 @pytest.mark.parametrize(
     ("candidate", "champion", "words"),
     [
-        (measure(split="b" * 64), measure(), "the test splits differ"),
+        (measure(split="b" * 64), measure(), "the test splits differ .* measure both models anew, .* with --dataset"),
         (measure(5), measure(6), "load load-5, class cable: not the same truth"),
         (change(measure(), 0, contaminant_U=measure().counts[0].contaminant_U * 2), measure(), "not the same truth"),
         (measure(1), measure(1), "fewer than two loads"),
