@@ -2,8 +2,8 @@
 
     python benchmarks/ablations.py [--folder runs/ablations] [--seeds 0 1 2] [--pictures 4800] [--loads 72] [--epochs 1]
 
-Draws pictures to train on, half of which show a contaminant, and whole 4K frames with as few as real ones to judge by;
-prepares them, trains each variant with each seed and makes the table. Some twenty minutes a run on one core; stopped,
+Draws pictures to train on, half of which show a contaminant, and whole 4K frames that show few, to judge by;
+prepares them, trains each variant with each seed and makes the table. Ten to twenty minutes a run on one core; stopped,
 it goes on with the run that it was at.
 """
 

@@ -89,10 +89,10 @@ METHODS = (
     Entry(label="ours", published=_OURS),
 )
 SCALES = (
-    Entry(label="without", profiles=("no-msm",)),
-    Entry(label="3 & 9", published=_OURS),
-    Entry(label="5 & 11", profiles=("scales-5-11",)),
-    Entry(label="7 & 13", profiles=("scales-7-13",)),
+    Entry(label="no MSM", profiles=("no-msm",)),
+    Entry(label="MSM 3 & 9", published=_OURS),
+    Entry(label="MSM 5 & 11", profiles=("scales-5-11",)),
+    Entry(label="MSM 7 & 13", profiles=("scales-7-13",)),
 )
 TABLES: Mapping[str, Sequence[Entry]] = {"methods": METHODS, "scales": SCALES}
 

@@ -3,6 +3,7 @@
 Legend: H x W pixels.
 """
 
+import textwrap
 from collections.abc import Sequence
 
 import cv2
@@ -15,7 +16,7 @@ Pixels = NDArray[np.uint8]
 
 _COLORS_RGB = ((255, 64, 64), (64, 200, 255), (255, 214, 10), (120, 255, 120), (255, 120, 255), (255, 160, 60))
 """Of the first contaminants; told apart on rust and on steel, by those who see no red too."""
-_GAP_PX, _TITLE_PX = 4, 22
+_GAP_PX, _TITLE_PX, _LETTER_PX = 4, 22, 8
 _PAPER, _INK = (255, 255, 255), (20, 20, 20)
 
 
@@ -49,20 +50,22 @@ def sheet(pictures: Sequence[Pixels], *, columns: int, titles: Sequence[str], le
     Args:
         pictures: Each (H, W, 3), RGB.
         columns: Pictures in a row.
-        titles: Stand above the columns, in turn.
+        titles: Stand above the columns, in turn; long ones take several lines.
         legend: Names of the contaminants by their class ids, written in the colours of their lines.
     """
     height, width = pictures[0].shape[:2]
     rows = -(-len(pictures) // columns)
     step_y, step_x = height + _GAP_PX, width + _GAP_PX
-    head_px = _TITLE_PX * (1 + bool(legend))
+    lines = [textwrap.wrap(title, max(width // _LETTER_PX, 1)) for title in titles]
+    head_px = _TITLE_PX * (max(1, *map(len, lines)) + bool(legend))
     page_HW3 = np.full((head_px + rows * step_y, columns * step_x, 3), _PAPER, np.uint8)
     for class_id, name in enumerate(legend, start=1):
         x = 4 + (class_id - 1) * columns * step_x // len(legend)
         cv2.rectangle(page_HW3, (x, 4), (x + 12, 16), color_of(class_id), thickness=-1)
         _write(page_HW3, name, x + 18, 0)
     for column in range(columns):
-        _write(page_HW3, titles[column % len(titles)], 4 + column * step_x, head_px - _TITLE_PX)
+        for number, line in enumerate(lines[column % len(titles)]):
+            _write(page_HW3, line, 4 + column * step_x, _TITLE_PX * (number + bool(legend)))
     for place, picture_HW3 in enumerate(pictures):
         row, column = divmod(place, columns)
         top, left = head_px + row * step_y, column * step_x

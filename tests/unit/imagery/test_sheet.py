@@ -22,3 +22,13 @@ def test_pictures_stand_in_rows_under_titles_and_a_legend() -> None:
         assert (page_HW3 == value).all(axis=2).sum() >= 40 * 60
     assert (page_HW3 == color_of(1)).all(axis=2).any()
     assert page_HW3.shape[1] == 2 * 64
+
+
+def test_a_long_title_stays_above_its_own_column() -> None:
+    pictures = [np.full((40, 60, 3), 50, np.uint8)] * 2
+    short_HW3, long_HW3 = (
+        decode_png(sheet(pictures, columns=2, titles=titles)) for titles in (("a", ""), ("prompts only, frozen", ""))
+    )
+    added_px = len(long_HW3) - len(short_HW3)
+    assert added_px > 0
+    assert (long_HW3[: added_px + 20, 64:] == 255).all(), "white above the other"
