@@ -17,13 +17,14 @@ from dataclasses import replace
 from statistics import median
 
 import numpy as np
+import pyarrow.compute as pc
 import ray
 import torch
 
 from scrapray.cluster import join
-from scrapray.datasets.read import Dataset, open_dataset
+from scrapray.datasets.read import Dataset, SplitTiles, open_dataset
+from scrapray.datasets.split import Split
 from scrapray.labels import Contaminant
-from scrapray.segmenter.fit import TilePair
 from scrapray.segmenter.step import make_batch, make_optimizer, train_step
 from scrapray.storage import Storage
 from scrapray.training.config import FinetuneConfig
@@ -31,27 +32,11 @@ from scrapray.training.fit import finetune, resources_of
 from scrapray.training.loop import Task, new_segmenter
 from scrapray.training.post import delivered
 from scrapray.training.profiles import read_finetune
-from scrapray.training.tiles import TileSplit
 
 KINDS = ("synthetic tensors", "from the dataset", "from the dataset, two workers")
 LEAST_READING_RATIO, MOST_LOSS_DIFFERENCE = 0.9, 0.02
 WARM_UP_STEPS = 20
 """As many as training waits until it first tells its speed."""
-
-
-class First:
-    """The first tiles of a split."""
-
-    def __init__(self, split: TileSplit, num: int) -> None:
-        self._split = split
-        self._num = num
-        self.class_px_NC = split.class_px_NC[:num]
-
-    def __len__(self) -> int:
-        return self._num
-
-    def __getitem__(self, place: int) -> TilePair:
-        return self._split[place]
 
 
 def main() -> int:
@@ -140,12 +125,17 @@ def train(dataset: Dataset, config: FinetuneConfig, num_workers: int, steps: int
         task = Task(
             config=config,
             classes=dataset.card.classes,
-            train=First(dataset.split("train"), steps * config.training.batch_size),
-            validation=First(dataset.split("validation"), 1),
+            train=first_tiles(dataset, "train", steps * config.training.batch_size),
+            validation=first_tiles(dataset, "validation", 1),
             watch=watch,
         )
         finetune(task, name="run", runs_uri=runs, storage=Storage())
     return told["tiles_per_s"], told["loss"]
+
+
+def first_tiles(dataset: Dataset, split: Split, num: int) -> SplitTiles:
+    tiles = dataset.manifest.filter(pc.field("split") == split).slice(0, num)
+    return replace(dataset, manifest=tiles).split(split)
 
 
 if __name__ == "__main__":
