@@ -12,21 +12,22 @@ from scrapray.schema import RESULTS
 from scrapray.storage import Storage
 
 NUM_FILES_AT_ONCE = 16
-_STORED = pa.schema([RESULTS.field("frame_id"), RESULTS.field("reject_stage"), pa.field("uri", pa.string())])
+_TOLD = ("frame_id", "camera_id", "reject_stage")
+_STORED = pa.schema([*(RESULTS.field(name) for name in _TOLD), pa.field("uri", pa.string())])
 
 
 def find_results(results_uri: str, storage: Storage) -> pa.Table:
-    """Which frames have a result, and the file that holds it, so that each night reads its own files only.
+    """Which frames have a result, and the file that holds it, so that only the files concerned are opened again.
 
     Returns:
-        Columns ``frame_id``, ``reject_stage`` and ``uri``, in the order of the files.
+        Columns ``frame_id``, ``camera_id``, ``reject_stage`` and ``uri``, in the order of the files.
 
     Raises:
         SchemaError: A file is damaged.
         StorageError: One cannot be read.
     """
     uris = parquet_files(results_uri, storage)
-    found = read_files(uris, lambda rows: rows.select(_STORED.names[:2]), storage)
+    found = read_files(uris, lambda rows: rows.select(_TOLD), storage)
     stored = [
         rows.append_column(_STORED.field("uri"), pa.repeat(uri, rows.num_rows))
         for uri, rows in zip(uris, found, strict=True)

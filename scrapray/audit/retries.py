@@ -10,13 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from scrapray.audit.results import NUM_FILES_AT_ONCE, parquet_files, read_files, read_work
+from scrapray.audit.results import NUM_FILES_AT_ONCE, find_results, parquet_files, read_work
 from scrapray.schema import RESULTS
 from scrapray.storage import Storage
 
 DONE = pa.schema([pa.field("frame_id", pa.string(), nullable=False)])
 """What Ray's checkpoint holds: the frames whose rows are written."""
-_DECISIVE = ["frame_id", "camera_id", "reject_stage"]
 _PENDING = ".pending.parquet"
 """How Ray calls the checkpoint of a write that has begun; what is written bears the name that stands before it."""
 
@@ -60,19 +59,14 @@ def forget_outdated(results_uri: str, checkpoint_uri: str, todo: pa.Table, stora
         SchemaError: A file there is damaged.
         StorageError: The work folder cannot be read or written.
     """
-    uris = parquet_files(results_uri, storage)
-    found = read_files(uris, lambda rows: rows.select(_DECISIVE), storage)
-    stored = pa.concat_tables([RESULTS.empty_table().select(_DECISIVE), *found])
+    stored = find_results(results_uri, storage)
     again = stored.filter(pc.or_(_equal(stored["reject_stage"], "download"), _of_another_camera(stored, todo)))
     if again.num_rows:
         frame_ids = again["frame_id"].combine_chunks()
         drop = partial(_drop_rows, frame_ids=frame_ids, storage=storage)
-        holding = [
-            uri for uri, rows in zip(uris, found, strict=True) if pc.any(pc.is_in(rows["frame_id"], frame_ids)).as_py()
-        ]
         with ThreadPoolExecutor(NUM_FILES_AT_ONCE) as pool:
             list(pool.map(partial(drop, columns=DONE), parquet_files(checkpoint_uri, storage)))
-            list(pool.map(partial(drop, columns=RESULTS), holding))
+            list(pool.map(partial(drop, columns=RESULTS), pc.unique(again["uri"]).to_pylist()))
     return len(again)
 
 
