@@ -3,7 +3,7 @@
     python jobs/train_demo_bundle.py [scrapray/bundles/miniature-clip] [runs/demo] [scrapray/bundles/demo]
 
 Draws tiles and trains, mines frames, chooses thresholds on drawn loads and measures verdicts and areas on others; then
-the bundle is put into the third folder. Some seven hours on two cores; killed and started again, it goes on.
+the bundle is put into the third folder. Some nine hours on two cores; killed and started again, it goes on.
 """
 
 import shutil
@@ -17,7 +17,7 @@ from scrapray.imagery.scenes import SceneSettings, draw_frames, draw_tiles
 from scrapray.segmenter.demo import train_demo_bundle
 from scrapray.segmenter.recipe import DEMO_TRAINING
 
-DRAW_FRAMES = partial(draw_frames, settings=SceneSettings(num_frames=2))
+DRAW_FRAMES = partial(draw_frames, settings=SceneSettings(num_frames=1, contaminated_share=0.25))
 
 
 def main(clip_dir: Path, run_dir: Path, bundle_dir: Path) -> None:
@@ -28,7 +28,7 @@ def main(clip_dir: Path, run_dir: Path, bundle_dir: Path) -> None:
     card = adjust_bundle(
         made_dir,
         run_dir / "loads",
-        num_for_thresholds=56,
+        num_for_thresholds=112,
         num_for_areas=40,
         frames_per_load=4,
         seed=8_000_000,

@@ -186,6 +186,49 @@ def blend_boxes(
     stride_px: int,
 ) -> NDArray[np.float32]:
     """The map of these tiles, at least one, map_Khw; see ``blend_tiles``."""
+    return _mosaic(image_HW3, boxes_N4, score_tiles, stride_px).blended()
+
+
+def look_twice(
+    image_HW3: NDArray[np.uint8],
+    score_tiles: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    *,
+    sides_px: Sequence[int],
+    suspicion: float,
+    overlap_px: int,
+    stride_px: int,
+) -> NDArray[np.float32]:
+    """The map of one picture, map_Khw, as an audit sees it; with tiles of one side, they are all there is.
+
+    Args:
+        image_HW3: As for ``blend_tiles``, like all that is not told here.
+        score_tiles: Scores tiles of any of the sides.
+        sides_px: Of the tiles.
+        suspicion: Score in a tile of the largest side from which on a place is looked at again.
+        overlap_px: Pixels that neighbours share at least.
+        stride_px: Pixels per cell of the map.
+    """
+    height, width = image_HW3.shape[:2]
+    widest_px, *closer_px = sorted(sides_px, reverse=True)
+    mosaics = [_mosaic(image_HW3, tile_boxes(height, width, widest_px, overlap_px), score_tiles, stride_px)]
+    if closer_px:
+        map_Khw = mosaics[0].blended()
+        places_hw = suspicious(map_Khw, [suspicion] * len(map_Khw))
+        around = boxes_around(places_hw, sides_px, overlap_px, stride_px)
+        for side_px in (widest_px, *closer_px):
+            # However many places are suspicious, it takes no more tiles than to look everywhere.
+            boxes_N4 = min(around[side_px], tile_boxes(height, width, side_px, overlap_px), key=len)
+            if len(boxes_N4):
+                mosaics.append(_mosaic(image_HW3, boxes_N4, score_tiles, stride_px))
+    return last_word(mosaics)
+
+
+def _mosaic(
+    image_HW3: NDArray[np.uint8],
+    boxes_N4: NDArray[np.intp],
+    score_tiles: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    stride_px: int,
+) -> Mosaic:
     height, width = image_HW3.shape[:2]
     mosaic: Mosaic | None = None
     for batch in (boxes_N4[first : first + _BATCH] for first in range(0, len(boxes_N4), _BATCH)):
@@ -194,4 +237,4 @@ def blend_boxes(
         for (x0, y0, _, _), scores_Khw in zip(batch, scores_NKhw, strict=True):
             mosaic.add(scores_Khw, x0 // stride_px, y0 // stride_px)
     assert mosaic is not None, "a map has a tile"
-    return mosaic.blended()
+    return mosaic

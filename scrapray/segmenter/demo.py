@@ -61,6 +61,8 @@ class Phase:
 
     Attributes:
         fit: Length and learning rates.
+        num_training: Pictures to train on, again and again, each time varied: the first of those that are drawn, so
+            that a later phase can have all pictures of an earlier one and more.
         input_px: Side of the segmenter's input, to which all tiles are resized.
         tile_px: Side of the close tiles.
         wide_tile_px: Side of the wide ones.
@@ -76,6 +78,7 @@ class Phase:
     """
 
     fit: FitConfig
+    num_training: int
     input_px: int
     tile_px: int
     wide_tile_px: int
@@ -115,7 +118,6 @@ class DemoTraining:
         segmenter: What is built around the CLIP; each phase sets its own input size.
         phases: One after the other.
         drawn_px: Side of the pictures drawn for training, from which tiles are cut at any place.
-        num_training: Pictures to train on, again and again, each time varied.
         test_px: Side of the test pictures.
         num_test: Test pictures, on which the figures of the card are taken.
         seed: Of the training pictures; those of the test and of mined frames have their own.
@@ -125,7 +127,6 @@ class DemoTraining:
     segmenter: SegmenterConfig
     phases: tuple[Phase, ...]
     drawn_px: int
-    num_training: int
     test_px: int
     num_test: int
     seed: int = 0
@@ -165,20 +166,19 @@ def train_demo_bundle(
         ModelError: A phase in the folder was made with other settings than it has now.
     """
     keep = partial(keep_tiles, source=source, workers=demo.workers, report=report)
-    training = keep(run_dir / "training", demo.num_training, demo.drawn_px, demo.seed)
     test = keep(run_dir / "test", demo.num_test, demo.test_px, demo.seed + _TEST_SEED)
     model, weights = str(clip_dir / "model.json"), clip_dir / "weights.safetensors"
     done_dirs: list[Path] = []
     for number, phase in enumerate(demo.phases, start=1):
         report(f"phase {number} of {len(demo.phases)}: {phase.fit.max_steps} steps at {phase.input_px} px")
-        run = _PhaseRun(number, phase, demo, run_dir, training, frames, report)
+        run = _PhaseRun(number, phase, demo, run_dir, frames, report)
         if not run.is_done:
             if done_dirs:
                 segmenter = load_for_training(done_dirs[-1], model=model, weights=weights, input_px=phase.input_px)
             else:
                 config = replace(demo.segmenter, input_px=phase.input_px)
                 segmenter = build_segmenter(config, SCRAP_CONTAMINANTS, model=model, weights=weights, seed=demo.seed)
-            run.train(segmenter)
+            run.train(segmenter, keep(run_dir / "training", phase.num_training, demo.drawn_px, demo.seed))
         done_dirs.append(run.bundle_dir)
     last, finetuned = demo.phases[-1], load_bundle(done_dirs[-1]).model
     frozen = frozen_segmenter(finetuned.config, model, weights)
@@ -193,7 +193,6 @@ def train_demo_bundle(
         trained_on={
             "what": "drawn scrap only: it knows nothing of real scrap",
             "start": "miniature-clip",
-            "pictures": len(training),
             "phases": [phase.as_dict() for phase in demo.phases],
         },
         metrics={
@@ -213,7 +212,6 @@ class _PhaseRun:
     phase: Phase
     demo: DemoTraining
     run_dir: Path
-    training: Tiles
     frames: FrameSource
     report: Callable[[str], None]
 
@@ -241,7 +239,7 @@ class _PhaseRun:
             )
         return True
 
-    def train(self, segmenter: Segmenter) -> None:
+    def train(self, segmenter: Segmenter, training: Tiles) -> None:
         """Train in pieces, between which windows are mined, and save the bundle."""
         phase, checkpoint = self.phase, self.folder / "checkpoint.pt"
         assert phase.fit.max_steps is not None
@@ -253,16 +251,16 @@ class _PhaseRun:
             done = steps_done(checkpoint)
             if start in phase.mine_after_steps:
                 mined.append(self._mine(len(mined) + 1, segmenter.eval()))
-            shown = varied_tiles(self.training, mined, phase, seed, start)
+            shown = varied_tiles(training, mined, phase, seed, start)
             fit(
                 segmenter,
-                varied_tiles(self.training, mined, phase, seed, max(start, done)),
+                varied_tiles(training, mined, phase, seed, max(start, done)),
                 replace(
                     phase.fit,
                     max_steps=end,
                     loss_px=(phase.wide_tile_px if start < phase.wide_only_steps else phase.tile_px) // STRIDE_PX,
                 ),
-                tiles_per_class=count_per_class(itertools.islice(shown, len(self.training))) if done < end else None,
+                tiles_per_class=count_per_class(itertools.islice(shown, len(training))) if done < end else None,
                 checkpoint=checkpoint,
                 watch=lambda progress, _: self.report(progress_line(progress)),
             )

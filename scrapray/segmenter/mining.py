@@ -2,8 +2,9 @@
 
 A third of the training tiles or more show a contaminant; in a yard it is one tile of many hundreds. What a segmenter
 takes for a contaminant once in a thousand tiles it hardly ever meets in training, and in every load of a night. So it
-is run over whole frames whose truth is known, and its worst false alarms are trained on ("hard negative mining", Sung
-and Poggio, PAMI 1998; Felzenszwalb et al., PAMI 2010, section 4.4), together with the contaminants of these frames.
+looks over whole frames whose truth is known, as in an audit, and its worst false alarms are trained on ("hard negative
+mining", Sung and Poggio, PAMI 1998; Felzenszwalb et al., PAMI 2010, section 4.4), together with the contaminants of
+these frames.
 
 Shapes: H x W pixels of a frame, h x w cells of a score map, K contaminants.
 """
@@ -14,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from scrapray.config import SUSPICION
 from scrapray.imagery.components import EIGHT_CONNECTED
-from scrapray.imagery.tiling import blend_tiles
+from scrapray.imagery.tiling import look_twice
 from scrapray.segmenter.bundle import Bundle
 from scrapray.segmenter.fit import TilePair
 from scrapray.segmenter.measure import STRIDE_PX, cpu_is_made_for_bf16
 
 MIN_AREA_PX = 100
 """Smaller pieces of a contaminant are not looked for."""
+_OVERLAP_PX = 32
 _NEAR_PX = 25
 """Scores so near to a contaminant are no false alarm: they are its blurred edge."""
 
@@ -51,12 +54,19 @@ def mined_windows(
 
 
 def _score(bundle: Bundle, image_HW3: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The highest score of any contaminant in each cell of a frame, (h, w)."""
+    """The highest score of any contaminant in each cell of a frame, (h, w), as an audit would see it."""
 
     def score_tiles(tiles_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
         return bundle.score_tiles(tiles_NHW3, tiles_NHW3.shape[1] // STRIDE_PX, autocast=cpu_is_made_for_bf16())
 
-    map_Khw = blend_tiles(image_HW3, score_tiles, sides_px=bundle.card.tile_sides_px, overlap_px=0, stride_px=STRIDE_PX)
+    map_Khw = look_twice(
+        image_HW3,
+        score_tiles,
+        sides_px=bundle.card.tile_sides_px,
+        suspicion=SUSPICION,
+        overlap_px=_OVERLAP_PX,
+        stride_px=STRIDE_PX,
+    )
     highest_hw: NDArray[np.float32] = map_Khw.max(axis=0)
     return highest_hw
 

@@ -1,5 +1,7 @@
 """How the demo bundle is made."""
 
+from dataclasses import replace
+
 from scrapray.segmenter.demo import DemoTraining, Phase
 from scrapray.segmenter.fit import FitConfig
 from scrapray.segmenter.losses import LossConfig
@@ -19,11 +21,37 @@ _FIRST = Phase(
         loss=LossConfig(dice_classes="present"),
         optim=OptimConfig(lr_vision=3e-4, lr_prompt=5e-4, lr_msm=1e-3, warmup_steps=200),
     ),
+    num_training=3_584,
     input_px=256,
     tile_px=128,
     wide_tile_px=256,
     wide_only_steps=10_000,
     mine_after_steps=(8_600, 12_500, 15_500, 21_000),
+)
+
+# More pictures, and rates of a third: at the full ones the second phase first loses what averaging has gained.
+_SECOND = replace(
+    _FIRST,
+    fit=replace(
+        _FIRST.fit,
+        max_steps=10_000,
+        optim=OptimConfig(lr_vision=1e-4, lr_prompt=1.5e-4, lr_msm=3e-4, warmup_steps=200),
+    ),
+    num_training=10_240,
+    wide_only_steps=0,
+    mine_after_steps=(0, 5_000),
+    mined_share=0.3,
+    num_false_alarms=24,
+)
+
+# What decides a verdict is the worst false alarm of a whole load, and each load is of other parts.
+_THIRD = replace(
+    _SECOND,
+    fit=replace(_SECOND.fit, max_steps=12_000),
+    mine_after_steps=(0, 5_000),
+    num_mined=1_536,
+    num_false_alarms=6,
+    mined_share=0.45,
 )
 
 DEMO_TRAINING = DemoTraining(
@@ -34,9 +62,8 @@ DEMO_TRAINING = DemoTraining(
         msm_hidden=64,
         gaussian_sigma_px=2.0,
     ),
-    phases=(_FIRST,),
+    phases=(_FIRST, _SECOND, _THIRD),
     drawn_px=512,
-    num_training=3_584,
     test_px=512,
     num_test=128,
 )

@@ -42,8 +42,14 @@ SETTINGS = SegmenterConfig(
 )
 
 
-PHASE = Phase(fit=FitConfig(batch_size=4, max_steps=3, report_every_steps=1), input_px=32, tile_px=48, wide_tile_px=64)
-DEMO = DemoTraining(segmenter=SETTINGS, phases=(PHASE,), drawn_px=64, num_training=96, test_px=64, num_test=16)
+PHASE = Phase(
+    fit=FitConfig(batch_size=4, max_steps=3, report_every_steps=1),
+    num_training=96,
+    input_px=32,
+    tile_px=48,
+    wide_tile_px=64,
+)
+DEMO = DemoTraining(segmenter=SETTINGS, phases=(PHASE,), drawn_px=64, test_px=64, num_test=16)
 GREY = np.full((64, 64, 3), 128, np.uint8), np.zeros((64, 64), np.uint8)
 
 
@@ -124,7 +130,9 @@ def test_a_mining_that_was_killed_while_it_wrote_its_bundle_goes_on(tmp_path: Pa
 
 def test_a_phase_goes_on_from_the_bundle_of_the_one_before(tmp_path: Path, clip_dir: Path) -> None:
     still = replace(PHASE, fit=replace(PHASE.fit, max_steps=1, optim=OptimConfig(warmup_steps=1_000_000)))
-    larger = replace(still, input_px=64, tile_px=64, wide_tile_px=96, mine_after_steps=(0,), num_mined=8)
+    larger = replace(
+        still, num_training=160, input_px=64, tile_px=64, wide_tile_px=96, mine_after_steps=(0,), num_mined=8
+    )
     demo = replace(DEMO, phases=(PHASE, larger), drawn_px=96, test_px=96, workers=1)
     lines: list[str] = []
     card = train_demo_bundle(
@@ -135,7 +143,13 @@ def test_a_phase_goes_on_from_the_bundle_of_the_one_before(tmp_path: Path, clip_
     before, after = small.model.state(), large.model.state()
     for name in before.keys() - {"visual.positional_embedding"}:
         torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-3)
-    assert lines.index("mined-1: 8 of 8 pictures drawn") < lines.index(next(x for x in lines if "at 64 px" in x)) + 2
+    second = lines.index(next(line for line in lines if "at 64 px" in line))
+    assert "training: 96 of 96 pictures drawn" in lines[:second]
+    assert lines[second + 1 : second + 4] == [
+        "training: 128 of 160 pictures drawn",
+        "training: 160 of 160 pictures drawn",
+        "mined-1: 8 of 8 pictures drawn",
+    ]
 
 
 def test_a_phase_whose_bundle_is_there_is_done(tmp_path: Path, clip_dir: Path) -> None:
