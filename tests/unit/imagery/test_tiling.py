@@ -7,6 +7,7 @@ from scrapray.imagery.tiling import (
     blend_tiles,
     boxes_around,
     last_word,
+    look_twice,
     pad_to_grid,
     suspicious,
     tile_boxes,
@@ -136,3 +137,54 @@ def test_the_map_of_tiles_of_two_sides_is_the_mean_of_both() -> None:
     picture_HW3 = np.zeros((64, 96, 3), np.uint8)
     map_Khw = blend_tiles(picture_HW3, side_of_the_tile, sides_px=(16, 32), overlap_px=4, stride_px=4)
     np.testing.assert_allclose(map_Khw, 24.0, rtol=1e-6)
+
+
+class RedScores:
+    """Scores what is red in wide tiles, and gives the whole of a close tile a tenth; counts tiles by their side."""
+
+    def __init__(self) -> None:
+        self.sides_px: list[int] = []
+
+    def __call__(self, tiles_NHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
+        side_px = tiles_NHW3.shape[1]
+        self.sides_px += [side_px] * len(tiles_NHW3)
+        red_Nhw = tiles_NHW3[:, ::4, ::4, 0] / np.float32(255)
+        scores_Nhw = red_Nhw if side_px == 32 else np.full_like(red_Nhw, 0.1)
+        return scores_Nhw[:, None].astype(np.float32)
+
+
+def looked_at_twice(picture_HW3: NDArray[np.uint8], score_tiles: RedScores) -> NDArray[np.float32]:
+    map_Khw = look_twice(picture_HW3, score_tiles, sides_px=(16, 32), suspicion=0.4, overlap_px=4, stride_px=4)
+    assert map_Khw.shape == (1, 16, 24)
+    return map_Khw[0]
+
+
+def test_the_second_look_has_the_last_word_where_something_was_suspicious_and_there_only() -> None:
+    picture_HW3 = np.zeros((64, 96, 3), np.uint8)
+    picture_HW3[24:28, 40:44] = 204
+    picture_HW3[48:52, 80:84] = 51  # not suspicious
+    score_tiles = RedScores()
+    map_hw = looked_at_twice(picture_HW3, score_tiles)
+    np.testing.assert_allclose(map_hw[4:8, 8:12], 0.1, rtol=1e-6)
+    assert np.isclose(map_hw, 0.1).sum() == 16
+    assert map_hw[12, 20] == pytest.approx(0.2)
+    assert score_tiles.sides_px == [32] * len(tile_boxes(64, 96, 32, 4)) + [16]
+
+
+def test_without_suspicion_or_a_second_side_one_look_is_all() -> None:
+    picture_HW3 = np.full((64, 96, 3), 51, np.uint8)
+    score_tiles = RedScores()
+    np.testing.assert_allclose(looked_at_twice(picture_HW3, score_tiles), 0.2, rtol=1e-6)
+    assert set(score_tiles.sides_px) == {32}
+    picture_HW3[:] = 204
+    once_Khw = look_twice(picture_HW3, score_tiles, sides_px=(32,), suspicion=0.4, overlap_px=4, stride_px=4)
+    np.testing.assert_allclose(once_Khw, 0.8, rtol=1e-6)
+    assert set(score_tiles.sides_px) == {32}
+
+
+def test_a_second_look_takes_no_more_tiles_than_a_look_everywhere() -> None:
+    picture_HW3 = np.zeros((64, 96, 3), np.uint8)
+    picture_HW3[::8, ::8] = 255  # a place in every other cell
+    score_tiles = RedScores()
+    looked_at_twice(picture_HW3, score_tiles)
+    assert score_tiles.sides_px.count(16) == len(tile_boxes(64, 96, 16, 4))
