@@ -44,5 +44,6 @@ if __name__ == "__main__":
     parser.add_argument("--profile", action="append", default=[], dest="profiles")
     parser.add_argument("--finetune", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--baseline-seeds", type=int, nargs="+", default=[], help="of baselines, if not the same")
     with in_one_line(f"python {sys.argv[0]}"):
         main(**vars(parser.parse_args()))

@@ -135,6 +135,7 @@ class Comparison:
         profiles: Settings of our trainings, such as ``("paper",)``.
         finetune: File with settings over those.
         seeds: Of each entry that has one.
+        baseline_seeds: Of baselines, if they are to have others: some take far longer than we do.
         tell: Takes lines.
     """
 
@@ -144,6 +145,7 @@ class Comparison:
     profiles: Sequence[str]
     finetune: Path | None = None
     seeds: Sequence[int]
+    baseline_seeds: Sequence[int] = ()
     tell: Tell = print
 
     def measure(self, entries: Sequence[Entry]) -> list[Measured]:
@@ -151,8 +153,9 @@ class Comparison:
         return [self._measure(entry) for entry in entries]
 
     def _measure(self, entry: Entry) -> Measured:
+        seeds = self.seeds if entry.method is None else self.baseline_seeds or self.seeds
         try:
-            runs = [self._run(entry, seed) for seed in (self.seeds if entry.is_seeded else self.seeds[:1])]
+            runs = [self._run(entry, seed) for seed in (seeds if entry.is_seeded else seeds[:1])]
         except (ConfigurationError, ModelError) as error:
             # An extra that is not installed, or weights that cannot be had: the others are of use all the same.
             self.tell(f"{entry.label}: {error}")

@@ -148,3 +148,22 @@ def test_the_floor_of_an_entry_is_that_of_the_measuring_and_not_of_the_training(
     assert (bare.detector.min_score, floored.detector.min_score) == (0.0, 0.05)
     assert bare.maskrcnn == floored.maskrcnn
     assert bare.maskrcnn.seed == 1
+
+
+@pytest.mark.parametrize(("baseline_seeds", "of_a_baseline"), [((5, 6), (5, 6)), ((), (0, 1, 2))])
+def test_baselines_have_seeds_of_their_own_if_they_are_given_any(
+    baseline_seeds: tuple[int, ...], of_a_baseline: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = Comparison(
+        dataset_uri="",
+        folder=tmp_path,
+        config=EvaluateConfig(),
+        profiles=(),
+        seeds=(0, 1, 2),
+        baseline_seeds=baseline_seeds,
+    )
+    monkeypatch.setattr(Comparison, "_run", lambda self, entry, seed: seed)
+    ran = {each.entry.label: each.runs for each in tables.measure(METHODS)}
+    assert ran["ours"] == [0, 1, 2]
+    assert ran["Mask R-CNN"] == list(of_a_baseline)
+    assert ran["WinCLIP"] == [of_a_baseline[0]], "no seed matters to it"
