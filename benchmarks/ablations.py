@@ -12,6 +12,7 @@ import datetime as dt
 import itertools
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -63,13 +64,28 @@ loaders = 0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    given = arguments(__doc__).parse_args()
+    comparison = drawn_comparison(given, EvaluateConfig())
+    measured = comparison.measure(ENTRIES)
+    opened = open_dataset(comparison.dataset_uri, Storage())
+    page, written = write_comparison(measured, opened, "ablations", "Ablations", given.folder)
+    learning = given.folder / "ablations-learning.svg"
+    draw_learning(measured, given.folder / "runs", learning)
+    print(page, *written, learning, sep="\n")
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--pictures", type=int, default=4_800)
     parser.add_argument("--loads", type=int, default=72)
     parser.add_argument("--epochs", type=int, default=1)
-    given = parser.parse_args()
+    return parser
+
+
+def drawn_comparison(given: argparse.Namespace, config: EvaluateConfig) -> Comparison:
+    """Draw and prepare what is compared on, as far as it is not there yet."""
     archive = given.folder / f"archive-{given.pictures}-{given.loads}"
     dataset = given.folder / f"drawn-{given.pictures}-{given.loads}"
     if not (archive / "done").exists():
@@ -79,20 +95,14 @@ def main() -> None:
     finetune = given.folder / "finetune.toml"
     is_bf16 = cpu_is_made_for_bf16()
     finetune.write_text(FINETUNE.replace("EPOCHS", str(given.epochs)).replace("AUTOCAST", str(is_bf16).lower()))
-    comparison = Comparison(
+    return Comparison(
         dataset_uri=str(dataset),
         folder=given.folder,
-        config=EvaluateConfig(bundle=BundleConfig(autocast=is_bf16)),
+        config=replace(config, bundle=BundleConfig(autocast=is_bf16)),
         profiles=(),
         finetune=finetune,
         seeds=given.seeds,
     )
-    measured = comparison.measure(ENTRIES)
-    opened = open_dataset(str(dataset), Storage())
-    page, written = write_comparison(measured, opened, "ablations", "Ablations", given.folder)
-    learning = given.folder / "ablations-learning.svg"
-    draw_learning(measured, given.folder / "runs", learning)
-    print(page, *written, learning, sep="\n")
 
 
 DATASET = DatasetConfig(

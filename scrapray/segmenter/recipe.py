@@ -48,8 +48,8 @@ _SECOND = replace(
 _THIRD = replace(
     _SECOND,
     fit=replace(_SECOND.fit, max_steps=12_000),
-    mine_after_steps=(0, 5_000),
-    num_mined=1_536,
+    mine_after_steps=(0, 4_000),
+    num_mined=1_280,
     num_false_alarms=6,
     mined_share=0.45,
 )
