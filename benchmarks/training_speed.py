@@ -1,6 +1,6 @@
 """Does reading tiles starve the step, what do two workers bring, and do they learn the same? Side by side in one run.
 
-    python benchmarks/training_speed.py DATASET [--profile demo] [--steps 60] [--rounds 2]
+    python benchmarks/training_speed.py DATASET [--profile demo] [--finetune FILE] [--steps 60] [--rounds 2]
 
 Takes the same step on one batch of synthetic tensors again and again, and trains from a prepared dataset, in turn, so
 that a machine that is busy for a while is busy for both; then trains with two workers. Prints tiles per second of each,
@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -43,10 +44,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset")
     parser.add_argument("--profile", action="append", default=[])
+    parser.add_argument("--finetune", type=Path, help="settings over those of the profile, such as fewer threads")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
-    config = read_finetune(None, given.profile or ["demo"])
+    config = read_finetune(given.finetune, given.profile or ["demo"])
     join(what="the benchmark", bundles=[resources_of(config.workers)] * 2, mend="take a larger machine")
     dataset = open_dataset(given.dataset, Storage())
     num_tiles = given.steps * config.training.batch_size

@@ -12,6 +12,7 @@ not trained again.
 """
 
 import json
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,8 +24,8 @@ import ray
 
 import scrapray
 from scrapray.cluster import join as join_ray
-from scrapray.cluster import own_errors
-from scrapray.config import sha256_of
+from scrapray.cluster import num_cores, own_errors
+from scrapray.config import environment, sha256_of
 from scrapray.datasets.read import Dataset, open_dataset
 from scrapray.errors import ConfigurationError, RegistryError
 from scrapray.registry import ModelVersion, Registry, Run
@@ -40,6 +41,7 @@ from scrapray.training.fit import Finetuned, finetune, resources_of
 from scrapray.training.loop import CURVE, Task, validation_of
 from scrapray.training.post import delivered
 
+_log = logging.getLogger(__name__)
 _RUN, _RESULT, _BUNDLE = "run.json", "result.json", "bundle"
 
 Progress = Callable[[int, int], None]
@@ -244,6 +246,15 @@ def _join_cluster(config: FinetuneConfig) -> None:
         mend="lower [workers] min, gpus_per_worker or cpus_per_worker, or give the cluster more nodes",
         wait_s=workers.wait_for_nodes_s,
     )
+    threads = workers.max * workers.cpus_per_worker
+    if workers.max > 1 and not (workers.gpus_per_worker or environment("RAY_ADDRESS")) and threads > num_cores():
+        _log.warning(
+            "%d workers with %d threads each on %d cores wait for each other, and are slower than one: lower [workers] "
+            "cpus_per_worker or max",
+            workers.max,
+            workers.cpus_per_worker,
+            num_cores(),
+        )
 
 
 def _train(
