@@ -45,16 +45,18 @@ class Schedule:
     """How long a baseline is trained.
 
     Attributes:
-        epochs: Times that each tile is shown.
+        epochs: Times that each tile is shown, or that some are.
         batch_size: Tiles of a step.
         seed: Of their order, and of all else that is random.
         warmup_steps: Over which the learning rate rises.
+        tiles_per_epoch: How many are shown in an epoch, others each time; all if there are fewer or it is None.
     """
 
     epochs: int
     batch_size: int
     seed: int
     warmup_steps: int = 0
+    tiles_per_epoch: int | None = None
 
 
 def run_epochs(
@@ -81,12 +83,13 @@ def run_epochs(
     """
     optimizer = learner.optimizer()
     rates = [group["lr"] for group in optimizer.param_groups]
-    per_epoch = math.ceil(len(tiles) / schedule.batch_size)
+    shown = min(len(tiles), schedule.tiles_per_epoch or len(tiles))
+    per_epoch = math.ceil(shown / schedule.batch_size)
     learner.learned.train()
     with torch.random.fork_rng(devices=[]):
         for epoch in range(_resume(checkpoint, training_sha256, learner.learned, optimizer), schedule.epochs):
             torch.manual_seed(schedule.seed + epoch)
-            order = np.random.default_rng((schedule.seed, epoch)).permutation(len(tiles)).tolist()
+            order = np.random.default_rng((schedule.seed, epoch)).permutation(len(tiles))[:shown].tolist()
             for number in range(per_epoch):
                 places = order[number * schedule.batch_size : (number + 1) * schedule.batch_size]
                 step = epoch * per_epoch + number + 1

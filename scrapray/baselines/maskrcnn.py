@@ -53,7 +53,8 @@ class MaskRcnnConfig:
         momentum: Of SGD.
         weight_decay: Of SGD.
         warmup_steps: Over which the rate rises.
-        epochs: Times that each training tile is shown.
+        epochs: Times that each training tile is shown, or that some are.
+        tiles_per_epoch: Training tiles that are shown in an epoch, others each time; all of them by default.
         batch_size: Tiles of a step.
         seed: Of new heads and order.
     """
@@ -69,12 +70,17 @@ class MaskRcnnConfig:
     weight_decay: float = 1e-4
     warmup_steps: int = 500
     epochs: int = 15
+    tiles_per_epoch: int | None = None
     batch_size: int = 4
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name, least in (("input_px", 32), ("max_instances", 1), ("epochs", 1), ("batch_size", 1), ("seed", 0)):
             require(getattr(self, name) >= least, f"{name} is {getattr(self, name)}, must be {least} or more")
+        require(
+            self.tiles_per_epoch is None or self.tiles_per_epoch >= 1,
+            f"tiles_per_epoch is {self.tiles_per_epoch}, must be 1 or more",
+        )
         for name in ("momentum", "weight_decay", "warmup_steps"):
             require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}, must be 0 or more")
         require(0 < self.min_score < 1, f"min_score is {self.min_score}, must be between 0 and 1")
@@ -116,7 +122,11 @@ class MaskRcnn:
         """How long it is trained."""
         config = self.config
         return Schedule(
-            epochs=config.epochs, batch_size=config.batch_size, seed=config.seed, warmup_steps=config.warmup_steps
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            warmup_steps=config.warmup_steps,
+            tiles_per_epoch=config.tiles_per_epoch,
         )
 
     def optimizer(self) -> torch.optim.SGD:

@@ -13,6 +13,7 @@ from scrapray.baselines.anomalyclip import AnomalyClip, AnomalyClipConfig, local
 from scrapray.baselines.epochs import Schedule, run_epochs
 from scrapray.errors import ConfigurationError, DivergedError, ModelError
 from scrapray.labels import ANY_CONTAMINANT_PROMPT, STEEL_PROMPT
+from scrapray.segmenter.fit import TilePair
 from scrapray.segmenter.model import gaussian_blur, prepare_tiles, resize_map, similarity_map
 from scrapray.segmenter.prompts import tokenize_prompts
 from scrapray.segmenter.tower import build_clip, vision_stages
@@ -96,6 +97,36 @@ def test_training_moves_prompts_and_nothing_else_and_learns(tmp_path: Path) -> N
     assert np.mean(losses[-2:]) < 0.9 * np.mean(losses[:2])
     assert all(torch.equal(value, tower[name]) for name, value in method._visual.state_dict().items())
     assert not any(torch.equal(value, before[name]) for name, value in method.learned.state_dict().items())
+
+
+def test_an_epoch_can_show_some_of_the_tiles_and_the_next_one_others(tmp_path: Path) -> None:
+    shown: list[int] = []
+
+    class Noted:
+        def __len__(self) -> int:
+            return len(TILES)
+
+        def __getitem__(self, place: int) -> TilePair:
+            shown.append(place)
+            return TILES[place]
+
+    steps: list[tuple[int, int]] = []
+    schedule = Schedule(epochs=3, batch_size=2, seed=0, tiles_per_epoch=3)
+    run_epochs(
+        learner(tmp_path),
+        Noted(),
+        schedule,
+        tmp_path / "c.pt",
+        SHA256,
+        lambda done, total, _: steps.append((done, total)),
+    )
+    assert steps == [(step, 6) for step in range(1, 7)]
+    assert len(shown) == 9 and len(set(shown[:3])) == 3
+    assert len(set(shown)) > 3
+    shown.clear()
+    more = replace(schedule, epochs=1, tiles_per_epoch=10 * len(TILES))
+    run_epochs(learner(tmp_path), Noted(), more, tmp_path / "all.pt", SHA256)
+    assert sorted(shown) == list(range(len(TILES)))
 
 
 def test_a_training_that_was_cut_ends_as_one_that_was_not(tmp_path: Path) -> None:
