@@ -47,7 +47,7 @@ _SECOND = replace(
 # What decides a verdict is the worst false alarm of a whole load, and each load is of other parts.
 _THIRD = replace(
     _SECOND,
-    fit=replace(_SECOND.fit, max_steps=12_000),
+    fit=replace(_SECOND.fit, max_steps=11_000),
     mine_after_steps=(0, 4_000),
     num_mined=1_280,
     num_false_alarms=6,
