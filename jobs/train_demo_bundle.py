@@ -3,7 +3,7 @@
     python jobs/train_demo_bundle.py [scrapray/bundles/miniature-clip] [runs/demo] [scrapray/bundles/demo]
 
 Draws tiles and trains, mines frames, chooses thresholds on drawn loads and measures verdicts and areas on others; then
-the bundle is put into the third folder. Some nine hours on two cores; killed and started again, it goes on.
+the bundle is put into the third folder. Some eleven hours on two cores; killed and started again, it goes on.
 """
 
 import shutil

@@ -187,7 +187,7 @@ def train_demo_bundle(
         bundle_dir,
         finetuned,
         name="demo",
-        version="1",
+        version="2",
         tile_px=last.tile_px,
         wide_tile_px=last.wide_tile_px,
         trained_on={
