@@ -28,7 +28,7 @@ from scrapray.imagery.components import Component, find_components, inside_bed, 
 from scrapray.imagery.decode import decode_frame
 from scrapray.imagery.masks import encode_mask
 from scrapray.imagery.quality import hidden_frac, judge_quality, measure_quality
-from scrapray.imagery.tiling import Mosaic, boxes_around, last_word, pad_to_grid, suspicious, tile_boxes
+from scrapray.imagery.tiling import Mosaic, last_word, pad_to_grid, second_looks, suspicious, tile_boxes
 from scrapray.schema import RESULTS
 
 Row = dict[str, Any]
@@ -197,18 +197,15 @@ class FrameSegmenter:
 
     def _looks(self, sight: _Sight, sides_px: Sequence[int]) -> Iterator[_Look]:
         """At first all over the bed with the widest tiles; when these are scored, at what was suspicious in them."""
-        yield sides_px[0], self._everywhere(sight, sides_px[0])
+        everywhere = {side_px: self._everywhere(sight, side_px) for side_px in sides_px}
+        yield sides_px[0], everywhere[sides_px[0]]
         if len(sides_px) == 1:
             return
         stride_px = self._segment.map_stride_px
         # What reaches its threshold must have been looked at twice, be that as low as it may.
         least_K = [min(self._segment.suspicion, threshold) for threshold in self._classes.thresholds]
         places_hw = suspicious(inside_bed(sight.mosaics[0].blended(), sight.bed_HW, stride_px), least_K)
-        around = boxes_around(places_hw, sides_px, self._segment.overlap_px, stride_px)
-        for side_px in sides_px:
-            if len(around[side_px]):
-                # However many places are suspicious, it takes no more tiles than to look everywhere.
-                yield side_px, min(around[side_px], self._everywhere(sight, side_px), key=len)
+        yield from second_looks(places_hw, everywhere, self._segment.overlap_px, stride_px)
 
     def _everywhere(self, sight: _Sight, side_px: int) -> NDArray[np.intp]:
         height, width = sight.pixels_HW3.shape[:2]

@@ -9,7 +9,7 @@ Boxes are xyxy, half-open.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -72,6 +72,24 @@ def boxes_around(
         side_px: np.array([(x, y, x + side_px, y + side_px) for y, x in sorted(found)], np.intp).reshape(-1, 4)
         for side_px, found in corners.items()
     }
+
+
+def second_looks(
+    places_hw: NDArray[np.bool_], everywhere: Mapping[int, NDArray[np.intp]], overlap_px: int, stride_px: int
+) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Looks at marked places: side and boxes_N4, the widest first and each of one tile or more.
+
+    Args:
+        places_hw: As for ``boxes_around``.
+        everywhere: For each side of tiles, the boxes that cover all there is; no look takes more than these, however
+            many places are marked.
+        overlap_px: As for ``boxes_around``.
+        stride_px: As for ``boxes_around``.
+    """
+    around = boxes_around(places_hw, list(everywhere), overlap_px, stride_px)
+    for side_px in sorted(everywhere, reverse=True):
+        if len(around[side_px]):
+            yield side_px, min(around[side_px], everywhere[side_px], key=len)
 
 
 def _starts_around(
@@ -209,17 +227,13 @@ def look_twice(
         stride_px: Pixels per cell of the map.
     """
     height, width = image_HW3.shape[:2]
-    widest_px, *closer_px = sorted(sides_px, reverse=True)
-    mosaics = [_mosaic(image_HW3, tile_boxes(height, width, widest_px, overlap_px), score_tiles, stride_px)]
-    if closer_px:
+    everywhere = {side_px: tile_boxes(height, width, side_px, overlap_px) for side_px in sides_px}
+    mosaics = [_mosaic(image_HW3, everywhere[max(sides_px)], score_tiles, stride_px)]
+    if len(sides_px) > 1:
         map_Khw = mosaics[0].blended()
         places_hw = suspicious(map_Khw, [suspicion] * len(map_Khw))
-        around = boxes_around(places_hw, sides_px, overlap_px, stride_px)
-        for side_px in (widest_px, *closer_px):
-            # However many places are suspicious, it takes no more tiles than to look everywhere.
-            boxes_N4 = min(around[side_px], tile_boxes(height, width, side_px, overlap_px), key=len)
-            if len(boxes_N4):
-                mosaics.append(_mosaic(image_HW3, boxes_N4, score_tiles, stride_px))
+        for _, boxes_N4 in second_looks(places_hw, everywhere, overlap_px, stride_px):
+            mosaics.append(_mosaic(image_HW3, boxes_N4, score_tiles, stride_px))
     return last_word(mosaics)
 
 

@@ -37,12 +37,11 @@ from scrapray.segmenter.checkpoint import steps_done
 from scrapray.segmenter.drawn_tiles import Tiles, TileSource, keep_tiles
 from scrapray.segmenter.fit import FitConfig, FitProgress, TilePair, fit
 from scrapray.segmenter.losses import tiles_per_class
-from scrapray.segmenter.measure import STRIDE_PX, Figures, cpu_is_made_for_bf16, score_tiles
+from scrapray.segmenter.measure import OVERLAP_PX, STRIDE_PX, Figures, cpu_is_made_for_bf16, score_tiles
 from scrapray.segmenter.mining import mined_windows
 from scrapray.segmenter.model import Segmenter, SegmenterConfig, build_segmenter
 from scrapray.statistics.metrics import ScoreHistogram
 
-_OVERLAP_PX = 32
 _TEST_SEED = 2_000_000
 _MINING_SEEDS = range(1_000_000, _TEST_SEED, 10_000)
 _MOST_MININGS = 10
@@ -380,7 +379,7 @@ def score_all(segmenter: Segmenter, pictures: Tiles, tile_sides_px: Sequence[int
         blend_tiles,
         score_tiles=partial(score_tiles, segmenter, autocast=cpu_is_made_for_bf16()),
         sides_px=tile_sides_px,
-        overlap_px=_OVERLAP_PX,
+        overlap_px=OVERLAP_PX,
         stride_px=STRIDE_PX,
     )
     return np.stack([blend(image_HW3) for image_HW3, _ in _each(pictures)])

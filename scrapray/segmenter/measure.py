@@ -18,6 +18,8 @@ ANY = "any"
 """Name of all contaminants together."""
 STRIDE_PX = 4
 """Side of a cell of a map, all pixels of which have its score, as in an audit."""
+OVERLAP_PX = 32
+"""Pixels that neighbouring tiles share in pictures drawn, as in audits of drawn loads."""
 
 
 @dataclass(frozen=True, slots=True)

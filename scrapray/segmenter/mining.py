@@ -20,11 +20,10 @@ from scrapray.imagery.components import EIGHT_CONNECTED
 from scrapray.imagery.tiling import look_twice
 from scrapray.segmenter.bundle import Bundle
 from scrapray.segmenter.fit import TilePair
-from scrapray.segmenter.measure import STRIDE_PX, cpu_is_made_for_bf16
+from scrapray.segmenter.measure import OVERLAP_PX, STRIDE_PX, cpu_is_made_for_bf16
 
 MIN_AREA_PX = 100
 """Smaller pieces of a contaminant are not looked for."""
-_OVERLAP_PX = 32
 _NEAR_PX = 25
 """Scores so near to a contaminant are no false alarm: they are its blurred edge."""
 
@@ -64,7 +63,7 @@ def _score(bundle: Bundle, image_HW3: NDArray[np.uint8]) -> NDArray[np.float32]:
         score_tiles,
         sides_px=bundle.card.tile_sides_px,
         suspicion=SUSPICION,
-        overlap_px=_OVERLAP_PX,
+        overlap_px=OVERLAP_PX,
         stride_px=STRIDE_PX,
     )
     highest_hw: NDArray[np.float32] = map_Khw.max(axis=0)

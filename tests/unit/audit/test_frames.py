@@ -370,12 +370,12 @@ def test_an_unforeseen_error_rejects_the_frame_by_its_name(monkeypatch: pytest.M
 
 
 def test_an_unforeseen_error_between_two_looks_takes_no_other_frame_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail_if_suspicious(places_hw: NDArray[np.bool_], *_: object) -> dict[int, NDArray[np.intp]]:
+    def fail_if_suspicious(places_hw: NDArray[np.bool_], *_: object) -> Iterator[tuple[int, NDArray[np.intp]]]:
         if places_hw.any():
             raise KeyError("not foreseen")
-        return {TILE: np.zeros((0, 4), np.intp), 128: np.zeros((0, 4), np.intp)}
+        return iter(())
 
-    monkeypatch.setattr("scrapray.audit.frames.boxes_around", fail_if_suspicious)
+    monkeypatch.setattr("scrapray.audit.frames.second_looks", fail_if_suspicious)
     frames = [png(picture(seed=1)), png(with_motor(picture(), x=100, y=60)), png(picture(seed=2))]
     before, suspect, after = rows_of(segmenter(tile_sides_px=(TILE, 128)), frames)
     assert why(suspect) == ("segment", "KeyError")
