@@ -31,9 +31,8 @@ from scrapray.evaluation.detectors import DETECTIONS_SUFFIX, detections_subject
 from scrapray.evaluation.subjects import Subject, bundle_subject, winclip_subject
 from scrapray.evaluation.trained import TRAINED, trained_subject
 from scrapray.segmenter.measure import STRIDE_PX
-from scrapray.statistics.bootstrap import DROPPED_BITS, intervals
+from scrapray.statistics.bootstrap import LoadHistograms, intervals
 from scrapray.statistics.counts import ClassCounts
-from scrapray.statistics.metrics import ScoreHistogram
 from scrapray.storage import Storage, absolute, join
 
 _OTHER_STAGES = 2
@@ -125,11 +124,11 @@ def evaluate(
     """Score every tile of a split and put together what was counted; see ``counted_loads``."""
     tiles = dataset.split(split)
     whole: Counted | None = None
-    of_loads: dict[str, list[ScoreHistogram]] = defaultdict(list)
+    of_loads: dict[str, LoadHistograms] = defaultdict(LoadHistograms)
     for _, counted in counted_loads(subject, dataset, split=split, workers=workers, keep=keep, progress=progress):
         whole = whole + counted if whole else counted
         for name, of_class in counted.classes.items():
-            of_loads[name].append(of_class.pixels.coarsened(DROPPED_BITS))
+            of_loads[name].add(of_class.pixels)
     assert whole is not None, "there are loads"
     return Evaluation(
         subject=subject.name,
@@ -144,7 +143,7 @@ def evaluate(
         confusion_KK1=whole.confusion_KK1,
         worst=whole.worst,
         maps=whole.maps,
-        intervals={name: intervals(histograms) for name, histograms in of_loads.items()},
+        intervals={name: intervals(histograms.loads) for name, histograms in of_loads.items()},
     )
 
 

@@ -18,14 +18,14 @@ from scipy import sparse
 
 from scrapray.statistics.metrics import MAX_FALSE_ALARM_RATE, ScoreHistogram
 
-DROPPED_BITS = 11
-"""A bin is 2^-12 of its distance to 0 or 1 wide, so that the loads of a split fit into memory."""
+_MOST_BINS = 1 << 16
+"""Of all loads of a split together."""
 CONFIDENCE = 0.95
 FIGURES = ("auroc", "average_precision", "f1_max", "aupro_exact")
 """Of ``PixelMetrics``, that have intervals."""
 _NUM_DRAWS = 1000
 _DRAWS_AT_ONCE = 20
-"""A model in use has 30,000 to 90,000 bins: so many draws take 5 to 14 MB for each array."""
+"""So many draws of ``_MOST_BINS`` take 10 MB for each array."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -48,6 +48,32 @@ def interval(figures: Sequence[Floats]) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
+class LoadHistograms:
+    """Histograms of loads, which come one after the other, in common bins.
+
+    As in their sum (``metrics``), bins are made wider by halves as few times as needed, which depends on all scores
+    together and not on their order: scores that lie close together are told apart as well as others.
+    """
+
+    def __init__(self) -> None:
+        """None yet."""
+        self.loads: list[ScoreHistogram] = []
+        self._used_U = np.zeros(0, np.int32)
+        self._dropped_bits = 0
+
+    def add(self, histogram: ScoreHistogram) -> None:
+        """Put one more beside the others."""
+        dropped_bits = max(self._dropped_bits, histogram.dropped_bits)
+        used_U = np.union1d(self._used_U, histogram.bins_U) >> dropped_bits
+        while len(numbers_U := np.unique(used_U)) > _MOST_BINS:
+            dropped_bits += 1
+            used_U = numbers_U >> 1
+        if dropped_bits > self._dropped_bits:
+            self.loads = [load.coarsened(dropped_bits) for load in self.loads]
+        self.loads.append(histogram.coarsened(dropped_bits))
+        self._used_U, self._dropped_bits = numbers_U << dropped_bits, dropped_bits
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadMatrix:
     """Histograms of loads side by side, in common bins.
@@ -64,14 +90,18 @@ class LoadMatrix:
     @classmethod
     def of(cls, histograms: Sequence[ScoreHistogram]) -> Self:
         """Put the histograms of loads, at least one, side by side."""
-        coarse = [histogram.coarsened(DROPPED_BITS) for histogram in histograms]
-        bins = [each.bins_U for each in coarse]
+        common = LoadHistograms()
+        for histogram in histograms:
+            common.add(histogram)
+        bins = [load.bins_U for load in common.loads]
         used_U = np.unique(np.concatenate(bins))
         normal_LU, contaminant_LU, overlap_LU = (
             _side_by_side(counts, bins, used_U)
-            for counts in zip(*((each.normal_U, each.contaminant_U, each.overlap_U) for each in coarse), strict=True)
+            for counts in zip(
+                *((load.normal_U, load.contaminant_U, load.overlap_U) for load in common.loads), strict=True
+            )
         )
-        num_regions_L = np.array([each.num_regions for each in coarse], np.float64)
+        num_regions_L = np.array([load.num_regions for load in common.loads], np.float64)
         return cls(normal_LU, contaminant_LU, overlap_LU, num_regions_L)
 
     def average_precision(self, num_RL: npt.NDArray[np.int64]) -> Floats:

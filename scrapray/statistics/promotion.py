@@ -16,11 +16,13 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from scrapray.statistics.bootstrap import CONFIDENCE, DROPPED_BITS, LoadMatrix, draws, interval
+from scrapray.statistics.bootstrap import CONFIDENCE, LoadMatrix, draws, interval
 from scrapray.statistics.metrics import ScoreHistogram
 
 Counts = npt.NDArray[np.int64]
 
+DROPPED_BITS = 11
+"""A bin is 2^-12 of its distance to 0 or 1 wide, so that what is kept of a version is small."""
 MAX_RECALL_DROP = 0.05
 """How much of a class's pixels a candidate may find less, as a share of all, where nobody says otherwise."""
 _MEASURE_ANEW = "measure both models anew, on one dataset (scrapray models compare and promote do with --dataset)"

@@ -36,7 +36,7 @@ from scrapray.imagery.scenes import SceneSettings, draw_archive
 from scrapray.registry import Registry
 from scrapray.segmenter.bundle import load_bundle, read_card
 from scrapray.segmenter.measure import STRIDE_PX
-from scrapray.statistics.bootstrap import DROPPED_BITS
+from scrapray.statistics.promotion import DROPPED_BITS
 from scrapray.storage import Storage
 from scrapray.training.loop import measure_tiles
 from tests.fixtures.tracking import make_bundle

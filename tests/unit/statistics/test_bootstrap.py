@@ -6,7 +6,7 @@ from operator import add
 import numpy as np
 import pytest
 
-from scrapray.statistics.bootstrap import LoadMatrix, draws, interval, intervals
+from scrapray.statistics.bootstrap import LoadHistograms, LoadMatrix, draws, interval, intervals
 from scrapray.statistics.metrics import ScoreHistogram
 
 
@@ -41,6 +41,32 @@ def test_loads_side_by_side_take_no_more_than_themselves() -> None:
     for row_U, load in zip(dense_LU, loads, strict=True):
         row_U[np.searchsorted(used, load.bins_U)] = load.normal_U
     np.testing.assert_array_equal(matrix.normal_LU.toarray(), dense_LU[:, ::-1])
+
+
+def test_intervals_of_scores_that_lie_close_together_are_those_of_the_same_ranking_spread_out() -> None:
+    rng = np.random.default_rng(0)
+    truths = rng.random((12, 40, 40)) < 0.05
+    scores = np.round(rng.random(truths.shape) * 0.8 + 0.2 * truths, 3)
+    spread = intervals([ScoreHistogram.of(*pair) for pair in zip(scores, truths, strict=True)])
+    close = intervals([ScoreHistogram.of(*pair) for pair in zip(0.3 + scores * 1e-3, truths, strict=True)])
+    for name, ends in spread.items():
+        assert close[name] == pytest.approx(ends, rel=1e-12), name
+
+
+def test_common_bins_are_as_fine_as_memory_allows_in_any_order() -> None:
+    loads = [histogram_of(load) for load in range(40)]
+    forwards, backwards = LoadHistograms(), LoadHistograms()
+    for load, reverse in zip(loads, reversed(loads), strict=True):
+        forwards.add(load)
+        backwards.add(reverse)
+    (dropped_bits,) = {load.dropped_bits for load in (*forwards.loads, *backwards.loads)}
+    for coarse, other, load in zip(forwards.loads, reversed(backwards.loads), loads, strict=True):
+        np.testing.assert_array_equal(coarse.bins_U, other.bins_U)
+        np.testing.assert_array_equal(coarse.normal_U, load.coarsened(dropped_bits).normal_U)
+    finer = np.unique(np.concatenate([load.coarsened(dropped_bits - 1).bins_U for load in loads]))
+    used = np.unique(np.concatenate([load.bins_U for load in forwards.loads]))
+    assert dropped_bits > 0
+    assert len(used) <= 1 << 16 < len(finer)
 
 
 def test_an_interval_holds_the_figure_and_narrows_with_more_loads() -> None:
