@@ -5,7 +5,6 @@ All that is heavy is imported inside the command that needs it, so that ``--help
 
 import datetime as dt
 import shlex
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -282,26 +281,31 @@ def evaluate(
     Example: [bold]scrapray evaluate models:/scrap-segmenter@champion s3://datasets/scrap-7/ --out results/[/]
     """
     from scrapray.config import read_settings
+    from scrapray.datasets.read import open_dataset
     from scrapray.evaluation.config import EvaluateConfig
-    from scrapray.evaluation.evaluate import evaluate_method
-    from scrapray.evaluation.results import as_markdown, check_writable, files_of, rows_of, write_files
+    from scrapray.evaluation.evaluate import evaluate as measure
+    from scrapray.evaluation.evaluate import find_subject
+    from scrapray.evaluation.results import as_markdown, check_out, files_of, rows_of, write_files
     from scrapray.evaluation.tracking import EXPERIMENT, track
     from scrapray.registry import Registry
     from scrapray.screen import progress
     from scrapray.storage import Storage
 
     settings = read_settings(config, EvaluateConfig) if config else EvaluateConfig()
-    storage = Storage(settings.storage)
-    check_writable(out, storage)
+    storage, registry = Storage(settings.storage), Registry()
+    opened = open_dataset(dataset, storage)
+    subject = find_subject(method, opened, split=split, config=settings)
+    check_out(out, subject.name, split, opened.split(split).sha256, storage)
+    registry.check()
     with progress("tiles") as report:
-        evaluation = evaluate_method(method, dataset, split=split, config=settings, progress=report)
+        evaluation = measure(subject, opened, split=split, workers=settings.workers, progress=report)
     rows = rows_of(evaluation)
     page = as_markdown(evaluation, rows)
     files = files_of(evaluation, rows, page)
     written = write_files(files, out, storage)
     typer.echo(page)
     typer.echo(f"written: {', '.join(written)}")
-    run_id = track(evaluation, rows, files, settings=asdict(settings), registry=Registry())
+    run_id = track(evaluation, rows, files, settings=evaluation.subject_settings, registry=registry)
     typer.echo(f"MLflow: run {run_id} of experiment {EXPERIMENT}")
 
 

@@ -31,7 +31,7 @@ class Training:
         method: Its name as commands take it.
         class_names: Contaminants that it tells apart; none if it tells any from steel only.
         settings: Sections of settings that it takes to open it, by name.
-        trained_on: Dataset and its hash.
+        trained_on: Dataset and its hash, and that of the weights of a CLIP that is frozen.
     """
 
     method: str

@@ -21,7 +21,7 @@ import pyarrow as pa
 import scrapray
 from scrapray import schema
 from scrapray.baselines.yolo_sam import YoloVersion
-from scrapray.config import sha256_of
+from scrapray.config import environment, sha256_of
 from scrapray.datasets.read import Dataset, open_dataset
 from scrapray.errors import ConfigurationError, ModelError
 from scrapray.evaluation.config import EvaluateConfig
@@ -115,7 +115,7 @@ class Measured:
 
     Attributes:
         entry: The entry.
-        runs: One for each seed, or one if no seed matters; none where it could not be run.
+        runs: One for each seed, or one if no seed matters; without those that could not be run.
         reason: Why not.
     """
 
@@ -154,13 +154,19 @@ class Comparison:
 
     def _measure(self, entry: Entry) -> Measured:
         seeds = self.seeds if entry.method is None else self.baseline_seeds or self.seeds
-        try:
-            runs = [self._run(entry, seed) for seed in (seeds if entry.is_seeded else seeds[:1])]
-        except (ConfigurationError, ModelError) as error:
-            # An extra that is not installed, or weights that cannot be had: the others are of use all the same.
-            self.tell(f"{entry.label}: {error}")
-            return Measured(entry=entry, reason=str(error))
-        return Measured(entry=entry, runs=runs)
+        runs: list[Run] = []
+        reasons: dict[str, list[str]] = {}
+        for seed in seeds if entry.is_seeded else seeds[:1]:
+            try:
+                runs.append(self._run(entry, seed))
+            except (ConfigurationError, ModelError) as error:
+                # An extra that is not installed, or a training that diverged: all others are of use all the same.
+                self.tell(f"{entry.label}, seed {seed}: {error}")
+                reasons.setdefault(str(error), []).append(str(seed))
+        told = [f"without seed {', '.join(of_seeds)}: {error}" for error, of_seeds in reasons.items()]
+        if not runs and len(reasons) == 1:
+            told = list(reasons)
+        return Measured(entry=entry, runs=runs, reason="; ".join(told) or None)
 
     def _run(self, entry: Entry, seed: int) -> Run:
         """One run, measured once."""
@@ -173,31 +179,38 @@ class Comparison:
         maps = figures.with_suffix(".npz")
         if not (figures.exists() and maps.exists()):
             self.tell(f"{entry.label}, seed {seed}")
-            registry = Registry(f"sqlite:///{self.folder.absolute()}/mlflow.db")
-            method = self._trained(entry, f"{name}-{_hash(trained, dataset)}", config, finetune, registry)
+            method = self._trained(entry, f"{name}-{_hash(trained, dataset)}", config, finetune)
             keep = choose_examples(dataset.split("test"))
             evaluation = evaluate_method(method, self.dataset_uri, split="test", config=config, keep=keep)
             rows = rows_of(evaluation)
             files = files_of(evaluation, rows, as_markdown(evaluation, rows))
-            track(evaluation, rows, files, settings=decides, registry=registry)
+            track(evaluation, rows, files, settings=decides, registry=self._registry_of_figures)
             write_table(pa.Table.from_pylist(rows, schema.EVALUATION), schema.EVALUATION, str(figures), Storage())
             _write_maps(maps, {place: evaluation.maps[place] for place in keep})
         return _read_run(figures, maps)
 
-    def _trained(
-        self, entry: Entry, place: str, config: EvaluateConfig, finetune: FinetuneConfig, registry: Registry
-    ) -> str:
+    def _trained(self, entry: Entry, place: str, config: EvaluateConfig, finetune: FinetuneConfig) -> str:
         """A method as ``evaluate_method`` takes it, trained if it is to be."""
         match entry.method:
             case None:
                 runs = str(self.folder / "runs")
-                return train_model(self.dataset_uri, runs, config=finetune, registry=registry).bundle_uri
+                return train_model(self.dataset_uri, runs, config=finetune, registry=self._own_registry).bundle_uri
             case "winclip" | "winclip+":
                 return entry.method
             case _:
                 folder = self.folder / "baselines" / place
                 train_baseline(entry.method, self.dataset_uri, folder, config=config)
                 return str(folder)
+
+    @property
+    def _own_registry(self) -> Registry:
+        """Of trainings: ablations are no candidates for the champion's place."""
+        return Registry(f"sqlite:///{self.folder.absolute()}/mlflow.db")
+
+    @property
+    def _registry_of_figures(self) -> Registry:
+        """The server, if the environment names one."""
+        return Registry() if environment("MLFLOW_TRACKING_URI") else self._own_registry
 
     def settings_of(self, entry: Entry, seed: int) -> EvaluateConfig:
         """Settings of an entry's baseline with this seed, and of its measuring."""
@@ -283,7 +296,7 @@ def _rows_of(table: str, measured: Measured) -> Iterator[Row]:
             "high": _mean_of(found, "high"),
             "chance": found[0]["chance"],
             "published": (entry.published or {}).get(figure) if class_name == ANY else None,
-            "reason": next((row["reason"] for row in found if row["reason"]), None),
+            "reason": next((row["reason"] for row in found if row["reason"]), measured.reason),
         }
 
 

@@ -127,6 +127,7 @@ class Counter:
             )
             for place, tile_id, (tile_HW3, class_HW), map_hw in zip(places, tile_ids, pairs, any_Nhw, strict=True)
             for kind, error in _errors(map_hw, class_HW > 0)
+            if error > 0
         )
         kept = {
             place: map_hw

@@ -1,6 +1,7 @@
 """Detectors as methods to evaluate: the instances that they find become maps."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from functools import partial
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from scrapray.baselines.detections import DetectionsInFile
 from scrapray.baselines.rasterise import Instances, rasterise
 from scrapray.datasets.read import Dataset
+from scrapray.datasets.split import Split
 from scrapray.errors import SchemaError
 from scrapray.evaluation.config import DetectorConfig
 from scrapray.evaluation.subjects import Scored, Scorer, Subject
@@ -25,16 +27,17 @@ def rasterised(found_N: Iterable[Instances], num_classes: int, tile_px: int, con
     return Scored(np.stack(list(map(draw, found_N))))  # a loop would hold the last tile's while the next is looked at
 
 
-def detections_subject(file_uri: str, dataset: Dataset, config: DetectorConfig) -> Subject:
+def detections_subject(file_uri: str, dataset: Dataset, split: Split, config: DetectorConfig) -> Subject:
     """What a detector of any make found, see ``detections``.
 
     Args:
         file_uri: JSON that all workers reach.
         dataset: What it was found in.
+        split: Part of it that is to be evaluated.
         config: How instances become maps.
 
     Raises:
-        SchemaError: The file is wrong, or of another dataset.
+        SchemaError: The file is wrong, or of another dataset or split.
         StorageError: It cannot be read.
     """
     read = partial(_read, file_uri, dataset)
@@ -45,10 +48,21 @@ def detections_subject(file_uri: str, dataset: Dataset, config: DetectorConfig) 
             f"{file_uri}: {len(foreign)} of {len(found_in)} image_id are no tile_id of {dataset.uri}, such as "
             f"{foreign[0]}; write the tile_id of each tile, as in {dataset.uri}/manifest.parquet"
         )
+    if found_in and not set(found_in) & set(dataset.split(split).tile_ids):
+        raise SchemaError(
+            f"{file_uri}: none of its {len(found_in)} tiles is in the {split} split of {dataset.uri}; give --split, or "
+            "the detections of that split"
+        )
     name = file_uri.rpartition("/")[2].removesuffix(DETECTIONS_SUFFIX)
     class_names = dataset.card.class_names
     opened = partial(_open, read, len(class_names), config)
-    return Subject(name=name, class_names=class_names, open=opened, tags={"detections": file_uri})
+    return Subject(
+        name=name,
+        class_names=class_names,
+        open=opened,
+        tags={"detections": file_uri},
+        settings={"detector": asdict(config)},
+    )
 
 
 def _read(file_uri: str, dataset: Dataset) -> DetectionsInFile:

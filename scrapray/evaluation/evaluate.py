@@ -46,6 +46,7 @@ class Evaluation:
     Attributes:
         subject: Name of the method.
         subject_tags: What says exactly which it was.
+        subject_settings: Sections of settings that decided what it scored.
         dataset: Where the dataset lies.
         dataset_card: What it says of itself.
         split: Its part.
@@ -61,6 +62,7 @@ class Evaluation:
 
     subject: str
     subject_tags: Mapping[str, str]
+    subject_settings: Mapping[str, Mapping[str, Any]]
     dataset: str
     dataset_card: DatasetCard
     split: Split
@@ -83,33 +85,41 @@ def evaluate_method(
     keep: Collection[int] = (),
     progress: Progress = lambda done, total: None,
 ) -> Evaluation:
-    """Find a method and a dataset, and hold one against the other; see ``evaluate``.
+    """Find a method and a dataset, and hold one against the other; see ``find_subject`` and ``evaluate``."""
+    dataset = open_dataset(dataset_uri, Storage(config.storage))
+    subject = find_subject(method, dataset, split=split, config=config)
+    return evaluate(subject, dataset, split=split, workers=config.workers, keep=keep, progress=progress)
+
+
+def find_subject(method: str, dataset: Dataset, *, split: Split, config: EvaluateConfig) -> Subject:
+    """What is to be evaluated, by its name.
 
     Args:
-        method: ``winclip``, ``winclip+``, a file of detections, the folder of a baseline that was trained, or a model
+        method: The folder of a baseline that was trained, ``winclip``, ``winclip+``, a file of detections, or a model
             as ``find_model`` takes it.
-        dataset_uri: Of a finished dataset.
+        dataset: What it is to be evaluated on.
         split: Part of it.
         config: All settings.
-        keep: Places of tiles whose maps are to be kept.
-        progress: Called with tiles done and tiles in all.
+
+    Raises:
+        ConfigurationError: The method must be trained first, or finds too few references.
+        ModelError: There is no such model, or its parts do not belong together.
+        SchemaError: A file of detections is wrong.
+        StorageError: Something cannot be read.
     """
-    storage = Storage(config.storage)
-    dataset = open_dataset(dataset_uri, storage)
+    storage = dataset.storage
+    if not method.startswith("models:") and storage.exists(join(absolute(method), CARD)):
+        return trained_subject(absolute(method), storage, config.detector)
     if method in ("winclip", "winclip+"):
         references = dataset.split("train") if method == "winclip+" else None
-        subject = winclip_subject(method, config.winclip, config.clip, references)
-    elif method in TRAINED:
+        return winclip_subject(method, config.winclip, config.clip, references)
+    if method in TRAINED:
         raise ConfigurationError(
-            f"{method} is trained first: scrapray train-baseline {method} {dataset_uri} --out FOLDER"
+            f"{method} is trained first: scrapray train-baseline {method} {dataset.uri} --out FOLDER"
         )
-    elif method.endswith(DETECTIONS_SUFFIX):
-        subject = detections_subject(absolute(method), dataset, config.detector)
-    elif not method.startswith("models:") and storage.exists(join(absolute(method), CARD)):
-        subject = trained_subject(absolute(method), storage, config.detector)
-    else:
-        subject = bundle_subject(find_model(method, storage), storage, autocast=config.bundle.autocast)
-    return evaluate(subject, dataset, split=split, workers=config.workers, keep=keep, progress=progress)
+    if method.endswith(DETECTIONS_SUFFIX):
+        return detections_subject(absolute(method), dataset, split, config.detector)
+    return bundle_subject(find_model(method, storage), storage, config.bundle)
 
 
 def evaluate(
@@ -133,6 +143,7 @@ def evaluate(
     return Evaluation(
         subject=subject.name,
         subject_tags=subject.tags,
+        subject_settings=subject.settings,
         dataset=dataset.uri,
         dataset_card=dataset.card,
         split=split,

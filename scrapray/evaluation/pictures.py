@@ -4,6 +4,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -27,7 +28,8 @@ def draw_curves(counts: Mapping[str, ClassCounts], confusion_KK1: NDArray[np.int
     panels = figure.subplots(*((2, 2) if has_confusion else (1, 3))).ravel()
     for name, of_class in counts.items():
         if curves := of_class.pixels.curves():
-            panels[0].step(curves.recall, curves.precision, where="post", label=name)
+            # Each recall is reached at the precision at its end, so the area is average precision.
+            panels[0].step(curves.recall, curves.precision, where="pre", label=name)
             panels[1].plot(curves.false_alarm_rate, curves.overlap, label=name)
         reliability = of_class.pixels.reliability()
         seen = reliability.num_px > 0
@@ -48,8 +50,14 @@ def draw_curves(counts: Mapping[str, ClassCounts], confusion_KK1: NDArray[np.int
         axes.legend(fontsize="small")
     if has_confusion:
         _draw_confusion(panels[3], confusion_KK1, list(counts)[1:])
+    return as_svg(figure)
+
+
+def as_svg(figure: Figure) -> bytes:
+    """The same bytes for the same figure, at any time."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg")
+    with rc_context({"svg.hashsalt": "scrapray"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
 

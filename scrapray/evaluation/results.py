@@ -1,9 +1,9 @@
 """Figures of an evaluation as rows, as files for programs and as a page for people.
 
-<out>/<subject>.parquet, .csv      ``schema.EVALUATION``
-<out>/<subject>.md                 what the command prints
-<out>/<subject>-curves.svg         see ``pictures``
-<out>/<subject>-worst.png
+<out>/<subject>-<split>.parquet, .csv      ``schema.EVALUATION``
+<out>/<subject>-<split>.md                 what the command prints
+<out>/<subject>-<split>-curves.svg         see ``pictures``
+<out>/<subject>-<split>-worst.png
 """
 
 import re
@@ -15,9 +15,11 @@ import pyarrow as pa
 import pyarrow.csv
 
 from scrapray import schema
+from scrapray.datasets.split import Split
+from scrapray.errors import ConfigurationError
 from scrapray.evaluation.evaluate import Evaluation
 from scrapray.evaluation.pictures import draw_curves, draw_worst
-from scrapray.lake import parquet_bytes
+from scrapray.lake import parquet_bytes, read_table
 from scrapray.statistics import bootstrap
 from scrapray.statistics.counts import SIZE_BANDS, ClassCounts
 from scrapray.statistics.metrics import MAX_FALSE_ALARM_RATE, PixelMetrics
@@ -126,23 +128,36 @@ def files_of(evaluation: Evaluation, rows: Sequence[Row], page: str) -> dict[str
         "-curves.svg": draw_curves(evaluation.counts, evaluation.confusion_KK1),
         "-worst.png": draw_worst(evaluation.worst, evaluation.dataset_card.class_names),
     }
-    stem = re.sub(r"[^\w.+-]+", "-", evaluation.subject)
+    stem = _stem(evaluation.subject, evaluation.split)
     return {f"{stem}{ending}": data for ending, data in files.items() if data is not None}
 
 
-def check_writable(out_uri: str, storage: Storage) -> None:
-    """Write a file and delete it again: an evaluation takes long, and its files would be lost.
+def _stem(subject: str, split: Split) -> str:
+    return re.sub(r"[^\w.+-]+", "-", f"{subject}-{split}")
+
+
+def check_out(out_uri: str, subject: str, split: Split, split_sha256: str, storage: Storage) -> None:
+    """See whether the files of an evaluation, which takes long, can be written where they are to be.
 
     Raises:
-        StorageError: It cannot be written.
+        ConfigurationError: Files of the same name are of other tiles.
+        StorageError: Nothing can be written there.
     """
+    before = join(out_uri, f"{_stem(subject, split)}.parquet")
+    if storage.exists(before):
+        rows = read_table(before, schema.EVALUATION, storage).to_pylist()
+        if rows and rows[0]["split_sha256"] != split_sha256:
+            raise ConfigurationError(
+                f"{before} holds figures on {rows[0]['dataset']}, other tiles than these; give another folder with "
+                "--out, or delete it"
+            )
     probe = join(out_uri, f"_probe-{uuid4().hex}")
     storage.write_bytes(probe, b"scrapray evaluate")
     storage.delete(probe)
 
 
 def write_files(files: Mapping[str, bytes], out_uri: str, storage: Storage) -> list[str]:
-    """Write the files of an evaluation, in place of those of the same method; gives their URIs."""
+    """Write the files of an evaluation, in place of those of the same method and split; gives their URIs."""
     for name, data in files.items():
         storage.write_bytes(join(out_uri, name), data)
     return [join(out_uri, name) for name in files]

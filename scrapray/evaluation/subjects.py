@@ -1,9 +1,9 @@
 """What can be evaluated: everything that turns tiles into anomaly maps, opened on the workers."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from scrapray.baselines.anomalyclip import AnomalyClip
 from scrapray.baselines.winclip import WinClip, WinClipConfig
 from scrapray.datasets.read import SplitTiles
 from scrapray.errors import ConfigurationError, ModelError
+from scrapray.evaluation.config import BundleConfig
 from scrapray.imagery.tiling import blend_tiles
 from scrapray.segmenter.bundle import Bundle, sha256_of_file
 from scrapray.segmenter.measure import STRIDE_PX, score_tiles
@@ -51,12 +52,14 @@ class Subject:
         class_names: Contaminants that it tells apart, in the order of its maps; none if it tells any from steel only.
         open: Loads it on a worker, for the device named.
         tags: What says exactly which it is, such as the hash of its weights.
+        settings: Sections of settings that decide what it scores, by name.
     """
 
     name: str
     class_names: tuple[str, ...]
     open: Callable[[str], Scorer]
     tags: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def scorer(self, device: str) -> Scorer:
         """Load it; what it gives is checked, so that each call may raise a ``ModelError``."""
@@ -74,12 +77,13 @@ def _score_in_range(score: Scorer, name: str, tiles_NHW3: NDArray[np.uint8], til
     return scored
 
 
-def bundle_subject(model: FoundModel, storage: Storage, *, autocast: bool) -> Subject:
+def bundle_subject(model: FoundModel, storage: Storage, config: BundleConfig) -> Subject:
     """A bundle; it looks at each tile of the dataset in tiles of its own size, all over."""
     name = f"{model.name} {model.version}"
-    opened = partial(_open_bundle, model.bundle_uri, storage, autocast)
+    opened = partial(_open_bundle, model.bundle_uri, storage, config.autocast)
     tags = {"model_uri": model.uri, "model_version": model.version, "weights_sha256": model.card.weights_sha256}
-    return Subject(name=name, class_names=model.card.class_names, open=opened, tags=tags)
+    settings = {"bundle": asdict(config)}
+    return Subject(name=name, class_names=model.card.class_names, open=opened, tags=tags, settings=settings)
 
 
 def _open_bundle(bundle_uri: str, storage: Storage, autocast: bool, device: str) -> Scorer:
@@ -122,7 +126,8 @@ def winclip_subject(name: str, config: WinClipConfig, start: StartConfig, refere
     if references is not None:
         tags |= {"seed": str(config.seed), "references": " ".join(references.tile_ids[place] for place in places)}
     opened = partial(_open_winclip, config, start, references, places)
-    return Subject(name=name, class_names=(), open=opened, tags=tags)
+    settings = {"clip": asdict(start), "winclip": asdict(config)}
+    return Subject(name=name, class_names=(), open=opened, tags=tags, settings=settings)
 
 
 def references_of(tiles: SplitTiles, num: int, seed: int) -> list[int]:

@@ -16,12 +16,14 @@ from scrapray import schema
 from scrapray.datasets.read import Dataset
 from scrapray.evaluation.comparison import FIGURES, Measured, comparison_rows
 from scrapray.evaluation.examples import draw_examples
+from scrapray.evaluation.pictures import as_svg
 from scrapray.evaluation.results import Row
 from scrapray.lake import write_table
 from scrapray.segmenter.measure import ANY
 from scrapray.storage import Storage
 
-_IN_PAPER = ("average_precision", "auroc", "aupro_repo200")
+_IN_PAPER = {"average_precision": "AP", "auroc": "AUROC", "f1_max": "F1", "aupro_repo200": "AUPRO"}
+"""What the paper says something of, and its word for it."""
 
 
 def as_page(rows: Sequence[Row], title: str) -> str:
@@ -29,7 +31,7 @@ def as_page(rows: Sequence[Row], title: str) -> str:
     of_any = {(row["label"], row["figure"]): row for row in rows if row["class_name"] == ANY}
     labels = list(dict.fromkeys(row["label"] for row in rows))
     measured = [label for label in labels if (label, "prevalence") in of_any]
-    head = [*(figure.replace("_", " ") for figure in FIGURES), "paper: AP", "paper: AUROC", "paper: AUPRO"]
+    head = [*(figure.replace("_", " ") for figure in FIGURES), *(f"paper: {word}" for word in _IN_PAPER.values())]
     lines = [f"# {title}", "", f"| | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
     for label in labels:
         found = [of_any.get((label, figure), {}) for figure in FIGURES]
@@ -45,8 +47,15 @@ def as_page(rows: Sequence[Row], title: str) -> str:
             f"{runs} seeds, ± their standard deviation, in brackets the 95 % interval over loads. The figures of the "
             "paper are of its own, private data, as far as they are known to us: for orientation only.",
         ]
-    if reasons := [f"- {row['label']}: {row['reason']}" for row in rows if not row["num_runs"]]:
-        lines += ["", "Not run:", "", *reasons]
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for (label, figure), row in of_any.items():
+        if row["reason"]:
+            reasons.setdefault((label, row["reason"]), []).append(figure.replace("_", " "))
+    if reasons:
+        lines += ["", "Without a value, an interval or some of the seeds:", ""]
+    for (label, reason), figures in reasons.items():
+        which = f", {' and '.join(figures)}" if len(figures) < len(FIGURES) and (label, FIGURES[0]) in of_any else ""
+        lines.append(f"- {label}{which}: {reason}")
     return "\n".join(lines) + "\n"
 
 
@@ -81,7 +90,7 @@ def draw_precision(rows: Sequence[Row], path: Path) -> None:
     axes.grid(axis="x", alpha=0.3)
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     axes.legend(handles.values(), handles.keys(), loc="best")
-    figure.savefig(path)
+    path.write_bytes(as_svg(figure))
 
 
 def write_comparison(

@@ -33,7 +33,8 @@ from scrapray.errors import ConfigurationError, ModelError
 from scrapray.evaluation.config import DetectorConfig, EvaluateConfig
 from scrapray.evaluation.detectors import rasterised
 from scrapray.evaluation.subjects import Scored, Scorer, Subject, score_whole
-from scrapray.segmenter.tower import build_clip
+from scrapray.segmenter.bundle import sha256_of_file
+from scrapray.segmenter.tower import build_clip, find_weights
 from scrapray.storage import Storage, join
 
 Method = Literal["anomalyclip", "maskrcnn", "yolo-sam"]
@@ -85,7 +86,7 @@ def train_baseline(
         method=method,
         class_names=() if method == "anomalyclip" else dataset.card.class_names,
         settings={name: whole[name] for name in SECTIONS[method]},
-        trained_on={"dataset": dataset.uri, "dataset_sha256": dataset.card.dataset_sha256},
+        trained_on={"dataset": dataset.uri, "dataset_sha256": dataset.card.dataset_sha256, **_frozen(method, config)},
     )
     card = finished_baseline(folder, training)
     if card is None:
@@ -93,6 +94,13 @@ def train_baseline(
         card = save_baseline(folder, learned, training)
     shutil.rmtree(folder / _WORK, ignore_errors=True)
     return card
+
+
+def _frozen(method: str, config: EvaluateConfig) -> dict[str, str]:
+    """What says which CLIP stays as it was, where its weights are not drawn by lot."""
+    if method != "anomalyclip" or (weights := find_weights(*config.start.places())) is None:
+        return {}
+    return {"clip_sha256": sha256_of_file(weights)}
 
 
 def _train(
@@ -124,7 +132,7 @@ def trained_subject(folder_uri: str, storage: Storage, detector: DetectorConfig)
         detector: How instances become maps, where it is a detector.
 
     Raises:
-        ModelError: The folder's card is none.
+        ModelError: The folder's card is none, or its CLIP is not the one that the baseline was trained for.
         StorageError: It cannot be read.
     """
     source = join(folder_uri, CARD)
@@ -134,14 +142,30 @@ def trained_subject(folder_uri: str, storage: Storage, detector: DetectorConfig)
             f"{source}: method is {card.method!r}, must be one of {', '.join(TRAINED)}; delete it and train again"
         )
     name = f"{card.method} {folder_uri.rstrip('/').rpartition('/')[2]}"
-    opened = partial(_open, folder_uri, storage, card, detector)
-    tags = {"model_uri": folder_uri, "weights_sha256": card.weights_sha256}
-    return Subject(name=name, class_names=card.class_names, open=opened, tags=tags)
+    config = settings_of(card.settings, EvaluateConfig, source=source)
+    frozen = _frozen(card.method, config)
+    if frozen.get("clip_sha256") != card.trained_on.get("clip_sha256"):
+        raise ModelError(
+            f"{folder_uri} was trained for another CLIP than what {config.start.clip} with {config.start.weights} is "
+            "now; put that one back, or train again"
+        )
+    opened = partial(_open, folder_uri, storage, card, config, detector)
+    tags = {"model_uri": folder_uri, "weights_sha256": card.weights_sha256, **frozen}
+    settings = dict(card.settings)
+    if card.method != "anomalyclip":
+        settings["detector"] = asdict(detector)
+    return Subject(name=name, class_names=card.class_names, open=opened, tags=tags, settings=settings)
 
 
-def _open(folder_uri: str, storage: Storage, card: BaselineCard, detector: DetectorConfig, device: str) -> Scorer:
+def _open(
+    folder_uri: str,
+    storage: Storage,
+    card: BaselineCard,
+    config: EvaluateConfig,
+    detector: DetectorConfig,
+    device: str,
+) -> Scorer:
     source = join(folder_uri, WEIGHTS)
-    config = settings_of(card.settings, EvaluateConfig, source=join(folder_uri, CARD))
     weights = weights_of(storage.read_bytes(source), card, source=source)
     method: AnomalyClip | MaskRcnn | YoloSam
     match card.method:

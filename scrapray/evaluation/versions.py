@@ -39,9 +39,7 @@ def measure_versions(
     storage = Storage(config.storage)
     dataset = open_dataset(dataset_uri, storage)
     models = {version.version: find_model(version.uri, storage) for version in versions}
-    subjects = {
-        number: bundle_subject(model, storage, autocast=config.bundle.autocast) for number, model in models.items()
-    }
+    subjects = {number: bundle_subject(model, storage, config.bundle) for number, model in models.items()}
     for subject in subjects.values():  # all, before hours go into the first
         class_ids_of(subject, dataset)
     num_tiles = len(dataset.split("test"))

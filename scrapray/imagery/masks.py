@@ -113,11 +113,13 @@ def parse_run_lengths(counts: str | Sequence[int], frame_hw: tuple[int, int]) ->
 
     Raises:
         TypeError: They are not whole numbers.
-        ValueError: They do not fill a frame of this size; the COCO API would take whatever lies in memory there.
+        ValueError: One is negative, or they do not fill a frame of this size; the COCO API would take whatever lies in memory there.
     """
     height, width = frame_hw
     runs = _unpack(counts) if isinstance(counts, str) else list(map(index, counts))
-    if min(height, width, *runs) < 0 or sum(runs) != height * width or height * width > _MOST_PIXELS:
+    if (shortest := min(runs, default=0)) < 0:
+        raise ValueError(f"a run length of {shortest}")
+    if min(height, width) < 0 or sum(runs) != height * width or height * width > _MOST_PIXELS:
         raise ValueError(f"run lengths of {sum(runs)} pixels for a frame of {width}x{height}")
     return _value(coco.frPyObjects({"size": [height, width], "counts": runs}, height, width))
 

@@ -62,6 +62,15 @@ class Registry:
         """Of the server; it holds no secret."""
         return self._server.uri
 
+    def check(self) -> None:
+        """Ask the server whether it is there, before work that takes long.
+
+        Raises:
+            RegistryError: It does not answer, or does not let us in.
+        """
+        with self._server.explained("keep runs"):
+            self._server.client.search_experiments(max_results=1)
+
     @contextmanager
     def start_run(self, name: str, *, run_id: str | None = None, experiment: str | None = None) -> Iterator[Run]:
         """A run that ends with this context. Sends first what others kept.

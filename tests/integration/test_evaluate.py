@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,16 +17,17 @@ from typer.testing import CliRunner, Result
 
 from scrapray import cli, schema
 from scrapray.audit.model import find_model
+from scrapray.baselines.trained import Training, save_baseline
 from scrapray.config import read_config, read_settings
 from scrapray.datasets.config import DatasetConfig, SplitConfig, TilesConfig
 from scrapray.datasets.prepare import prepare_dataset
 from scrapray.datasets.read import Dataset, open_dataset
 from scrapray.errors import ConfigurationError, ModelError, SchemaError
-from scrapray.evaluation.config import DetectorConfig, EvaluateConfig, WorkersConfig
+from scrapray.evaluation.config import BundleConfig, DetectorConfig, EvaluateConfig, FrozenClipConfig, WorkersConfig
 from scrapray.evaluation.counting import Counter
 from scrapray.evaluation.detectors import detections_subject
-from scrapray.evaluation.evaluate import Evaluation, evaluate, evaluate_method
-from scrapray.evaluation.results import as_markdown, files_of, rows_of
+from scrapray.evaluation.evaluate import Evaluation, evaluate, evaluate_method, find_subject
+from scrapray.evaluation.results import as_markdown, check_out, files_of, rows_of, write_files
 from scrapray.evaluation.subjects import Scored, Scorer, Subject, bundle_subject, references_of
 from scrapray.evaluation.tracking import EXPERIMENT, track
 from scrapray.evaluation.trained import train_baseline
@@ -34,10 +35,11 @@ from scrapray.evaluation.versions import measure_versions
 from scrapray.imagery.masks import encode_mask
 from scrapray.imagery.scenes import SceneSettings, draw_archive
 from scrapray.registry import Registry
-from scrapray.segmenter.bundle import load_bundle, read_card
+from scrapray.segmenter.bundle import load_bundle, read_card, sha256_of_file, shipped
 from scrapray.segmenter.measure import STRIDE_PX
 from scrapray.statistics.promotion import DROPPED_BITS
 from scrapray.storage import Storage
+from scrapray.training.config import StartConfig
 from scrapray.training.loop import measure_tiles
 from tests.fixtures.tracking import make_bundle
 
@@ -64,7 +66,7 @@ def dataset(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def subject_of(bundle: Path) -> Subject:
-    return bundle_subject(find_model(str(bundle), Storage()), Storage(), autocast=False)
+    return bundle_subject(find_model(str(bundle), Storage()), Storage(), BundleConfig())
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +214,30 @@ def test_an_evaluation_is_a_run_that_says_what_was_held_against_what(
     assert suffixes == {".parquet", ".csv", ".md", ".svg", ".png", ".json"}
 
 
+def test_the_run_of_a_method_has_its_own_settings(dataset: Dataset, tiny_bundle: Path, tmp_path: Path) -> None:
+    config = EvaluateConfig(bundle=BundleConfig(autocast=True), clip=FrozenClipConfig(clip="miniature"))
+    path = tmp_path / "found.json"
+    path.write_text("[]")
+    settings = {
+        method: find_subject(method, dataset, split="test", config=config).settings
+        for method in (str(tiny_bundle), "winclip", str(path))
+    }
+    assert settings[str(tiny_bundle)] == {"bundle": {"autocast": True}}
+    assert settings["winclip"]["clip"]["clip"] == "miniature" and set(settings["winclip"]) == {"clip", "winclip"}
+    assert set(settings[str(path)]) == {"detector"}
+
+
+def test_files_of_other_tiles_are_not_written_over(measured: Evaluation, tmp_path: Path) -> None:
+    storage, rows = Storage(), rows_of(measured)
+    check = partial(check_out, str(tmp_path), measured.subject, measured.split)
+    check(measured.split_sha256, storage)
+    write_files(files_of(measured, rows, ""), str(tmp_path), storage)
+    check(measured.split_sha256, storage)
+    with pytest.raises(ConfigurationError, match=r"-test\.parquet holds figures on .*, other tiles than these; give"):
+        check("0" * 64, storage)
+    assert not list(tmp_path.glob("_probe*"))
+
+
 def blank(scores: float) -> Subject:
     """A method that knows nothing of classes and says the same of all."""
 
@@ -271,10 +297,10 @@ def test_winclip_runs_through_the_same_command(dataset: Dataset, tmp_path: Path)
         arguments = ["evaluate", method, dataset.uri, "--out", str(tmp_path), "--config", str(settings)]
         result = CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
         assert result.exit_code == 0, result.output
-        found = {row["figure"]: row for row in pq.read_table(tmp_path / f"{method}.parquet").to_pylist()}
+        found = {row["figure"]: row for row in pq.read_table(tmp_path / f"{method}-test.parquet").to_pylist()}
         assert found["auroc"]["class_name"] == "any"
         assert 0 < found["auroc"]["value"] < 1
-    assert (tmp_path / "winclip.csv").read_text() != (tmp_path / "winclip+.csv").read_text()
+    assert (tmp_path / "winclip-test.csv").read_text() != (tmp_path / "winclip+-test.csv").read_text()
 
 
 def test_references_are_normal_tiles_drawn_by_seed(dataset: Dataset) -> None:
@@ -330,7 +356,7 @@ def test_a_baseline_is_trained_and_measured(
     assert sorted(path.name for path in folder.iterdir()) == ["baseline.json", "weights.safetensors"]
     measured = run(["evaluate", str(folder), dataset.uri, "--out", str(tmp_path / "results")])
     assert measured.exit_code == 0, measured.output
-    rows = pq.read_table(tmp_path / "results" / f"{method}-trained.parquet").to_pylist()
+    rows = pq.read_table(tmp_path / "results" / f"{method}-trained-test.parquet").to_pylist()
     aurocs = {row["class_name"]: row["value"] for row in rows if row["figure"] == "auroc"}
     assert list(aurocs) == classes
     assert all(0 <= value <= 1 for value in aurocs.values())
@@ -362,6 +388,30 @@ def test_a_finished_folder_is_kept_and_no_other_training_is_taken_for_it(dataset
     assert len(steps) == told, "what is done is not done again"
     with pytest.raises(ModelError, match=r"trained holds anomalyclip, trained with other settings or on another"):
         train(config=other)
+
+
+@pytest.mark.parametrize("trained_for", [None, "0" * 64])
+def test_prompts_meet_only_the_clip_that_they_were_trained_for(
+    trained_for: str | None, dataset: Dataset, tmp_path: Path
+) -> None:
+    settings = asdict(EvaluateConfig(start=StartConfig(clip="miniature")))
+    known = sha256_of_file(shipped("miniature-clip") / "weights.safetensors")
+    training = Training(
+        method="anomalyclip",
+        class_names=(),
+        settings={name: settings[name] for name in ("start", "anomalyclip")},
+        trained_on={"dataset_sha256": "0", "clip_sha256": trained_for or known},
+    )
+    folder = tmp_path / "anomalyclip"  # as the method, which it goes before
+    folder.mkdir()
+    save_baseline(folder, {}, training)
+    find = partial(find_subject, str(folder), dataset, split="test", config=EvaluateConfig())
+    if trained_for:
+        with pytest.raises(ModelError, match=r"was trained for another CLIP than what miniature .* train again$"):
+            find()
+    else:
+        assert find().tags["clip_sha256"] == known
+        assert find().settings["start"]["clip"] == "miniature", "its own settings, not those of the evaluation"
 
 
 def test_a_baseline_that_must_be_trained_says_how(dataset: Dataset) -> None:
@@ -403,7 +453,7 @@ def test_detections_from_a_file_are_a_method_as_any_other(dataset: Dataset, tmp_
     for name, kept in (("right", entries), ("some", [one for one in entries if one["category_id"] != 2])):
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps(kept))
-        subject = detections_subject(str(path), dataset, DetectorConfig())
+        subject = detections_subject(str(path), dataset, "test", DetectorConfig())
         class_ids = {name: number for number, name in enumerate(subject.class_names, start=1)}
         counted = Counter(subject.open("cpu"), tiles, class_ids).count(range(len(tiles)))
         found[name] = {class_name: counts.pixels.metrics() for class_name, counts in counted.classes.items()}
@@ -411,6 +461,15 @@ def test_detections_from_a_file_are_a_method_as_any_other(dataset: Dataset, tmp_
     assert found["right"]["cable"].average_precision == pytest.approx(1)
     assert found["some"]["motor"].average_precision == pytest.approx(1)
     assert found["some"]["cable"].auroc == pytest.approx(0.5)
+
+
+def test_detections_of_another_split_are_refused_and_none_at_all_are_not(dataset: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps([entry(dataset.split("test").tile_ids[0], np.ones((64, 64), np.uint8), 1)]))
+    with pytest.raises(SchemaError, match=r"none of its 1 tiles is in the train split of .*; give --split"):
+        detections_subject(str(path), dataset, "train", DetectorConfig())
+    path.write_text("[]")
+    assert detections_subject(str(path), dataset, "train", DetectorConfig()).name == "found"
 
 
 def test_detections_of_another_dataset_are_refused(dataset: Dataset, tmp_path: Path) -> None:

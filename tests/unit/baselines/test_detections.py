@@ -55,7 +55,12 @@ def test_what_is_wrong_is_named(changes: dict[str, Any], fault: str) -> None:
         read(entry(**changes))
 
 
-def test_run_lengths_that_do_not_fill_the_mask_are_refused() -> None:
-    found = read(entry(segmentation={"size": [SIDE, SIDE], "counts": [3, 4]}))
-    with pytest.raises(SchemaError, match=r"a mask of tile a is broken: run lengths of 7 pixels for a frame of 6x6"):
+@pytest.mark.parametrize(
+    ("counts", "fault"),
+    [([3, 4], "run lengths of 7 pixels for a frame of 6x6"), ([40, -4], "a run length of -4")],
+    ids=["too few", "negative"],
+)
+def test_run_lengths_that_do_not_fill_the_mask_are_refused(counts: list[int], fault: str) -> None:
+    found = read(entry(segmentation={"size": [SIDE, SIDE], "counts": counts}))
+    with pytest.raises(SchemaError, match=f"a mask of tile a is broken: {fault}"):
         found("a")

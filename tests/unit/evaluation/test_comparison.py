@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scrapray import schema
+from scrapray.errors import ConfigurationError, DivergedError
 from scrapray.evaluation import comparison
 from scrapray.evaluation.comparison import FIGURES, METHODS, SCALES, Comparison, Entry, Measured, Run, comparison_rows
 from scrapray.evaluation.config import BundleConfig, EvaluateConfig
@@ -41,18 +42,18 @@ def test_a_line_for_each_entry_with_chance_below_and_the_paper_beside() -> None:
     assert lines[2].startswith("| | auroc | average precision | f1 max |")
     (of_a, of_b, of_c, chance) = (line.split(" | ") for line in lines[4:8])
     assert of_a[:2] == ["| a", "0.2500 ± 0.0100 (0.2000 to 0.3000)"]
-    assert of_a[-3:] == ["0.2860", "0.2860", "0.2860 |"]
+    assert of_a[-4:] == ["0.2860", "0.2860", "0.2860", "0.2860 |"]
     assert of_b[1] == "0.1250" and of_b[5] == "-" and of_b[-1] == "- |"
     assert set(of_c[1:-1]) == {"-"}
     assert chance[0] == "| chance" and chance[2] == "0.1000"
     assert "prevalence 0.0010" in lines[9] and "for orientation only" in lines[9]
-    assert lines[-1] == "- c: for YOLO, install the extra"
+    assert lines[-2:] == ["- b, aupro repo200: too few steps", "- c: for YOLO, install the extra"]
 
 
 def test_a_table_without_any_run_says_why() -> None:
     page = as_page(ROWS[-1:], "Methods")
     assert "chance" not in page
-    assert page.endswith("Not run:\n\n- c: for YOLO, install the extra\n")
+    assert page.endswith("some of the seeds:\n\n- c: for YOLO, install the extra\n")
 
 
 def run(value: float, low: float | None = None) -> Run:
@@ -148,6 +149,40 @@ def test_the_floor_of_an_entry_is_that_of_the_measuring_and_not_of_the_training(
     assert (bare.detector.min_score, floored.detector.min_score) == (0.0, 0.05)
     assert bare.maskrcnn == floored.maskrcnn
     assert bare.maskrcnn.seed == 1
+
+
+def test_a_seed_that_fails_takes_no_other_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(self: Comparison, entry: Entry, seed: int) -> Run:
+        if seed == 1:
+            raise DivergedError("training diverged after 40 steps")
+        if entry.method:
+            raise ConfigurationError("install the extra")
+        return run(0.1 * (1 + seed), 0.05)
+
+    monkeypatch.setattr(Comparison, "_run", train)
+    told: list[str] = []
+    tables = Comparison(
+        dataset_uri="", folder=tmp_path, config=EvaluateConfig(), profiles=(), seeds=(0, 1, 2), tell=told.append
+    )
+    some, none = tables.measure([Entry(label="ours"), Entry(label="YOLO", method="yolo-sam")])
+    assert len(some.runs) == 2
+    assert told[0] == "ours, seed 1: training diverged after 40 steps"
+    assert none.reason == "without seed 0, 2: install the extra; without seed 1: training diverged after 40 steps"
+    rows = comparison_rows("methods", [some])
+    assert {(row["num_runs"], row["reason"]) for row in rows} == {
+        (2, "without seed 1: training diverged after 40 steps")
+    }
+    assert as_page(rows, "Methods").endswith("\n\n- ours: without seed 1: training diverged after 40 steps\n")
+
+
+def test_figures_go_to_the_server_and_trainings_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = Comparison(dataset_uri="", folder=tmp_path, config=EvaluateConfig(), profiles=(), seeds=(0,))
+    own = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tables._registry_of_figures.tracking_uri == own
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example:5000")
+    assert tables._registry_of_figures.tracking_uri == "http://mlflow.example:5000"
+    assert tables._own_registry.tracking_uri == own
 
 
 @pytest.mark.parametrize(("baseline_seeds", "of_a_baseline"), [((5, 6), (5, 6)), ((), (0, 1, 2))])

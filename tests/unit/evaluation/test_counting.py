@@ -58,6 +58,17 @@ def test_the_worst_are_misses_and_false_alarms_the_worst_first(counter: Counter)
     assert found[NUM_WORST:] != false_alarms
 
 
+def test_what_is_right_is_not_among_the_worst() -> None:
+    def knows(tiles_NHW3: np.ndarray, tile_ids: Sequence[str]) -> Scored:
+        maps_NKhw = score(tiles_NHW3, tile_ids).maps_NKhw
+        truth_N = [(Tiles()[int(tile_id.removeprefix("tile-"))][1] > 0) for tile_id in tile_ids]
+        h, w = maps_NKhw.shape[2:]
+        truth_Nhw = [truth_HW.reshape(h, len(truth_HW) // h, w, -1).any(axis=(1, 3)) for truth_HW in truth_N]
+        return Scored(np.repeat(np.stack(truth_Nhw)[:, None], maps_NKhw.shape[1], axis=1).astype(np.float32))
+
+    assert summary(Counter(knows, Tiles(), CLASS_IDS).count(range(24))) == []
+
+
 def test_any_sharding_gives_the_same(counter: Counter) -> None:
     whole = counter.count(range(24))
     shards = [counter.count(list(range(first, 24, 3))) for first in range(3)]

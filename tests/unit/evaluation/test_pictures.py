@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+from matplotlib.cbook import STEP_LOOKUP_MAP
+from matplotlib.figure import Figure
 
+from scrapray.evaluation import pictures
 from scrapray.evaluation.counting import WorstTile
 from scrapray.evaluation.pictures import draw_curves, draw_worst
 from scrapray.imagery.png import decode_png
@@ -33,6 +36,27 @@ def test_curves_name_every_class_and_the_confusion_of_several() -> None:
         assert f"<!-- {words} -->" in svg, words
     alone = draw_curves({"any": some["any"]}, np.zeros((0, 0), np.int64)).decode()
     assert "class that scores highest" not in alone
+
+
+@pytest.mark.parametrize("found_share", [0.0, 0.3, 1.0], ids=["constant", "sparse", "perfect"])
+def test_the_area_below_the_line_of_precision_is_average_precision(
+    found_share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(pictures, "as_svg", lambda figure: drawn.append(figure) or b"")
+    truth_Nhw = RNG.random((3, 64, 64)) < 0.02
+    found = ClassCounts.of((truth_Nhw & (RNG.random(truth_Nhw.shape) < found_share)).astype(np.float32), truth_Nhw)
+    draw_curves({"any": found}, np.zeros((0, 0), np.int64))
+    line = drawn[0].axes[0].lines[0]
+    corners = STEP_LOOKUP_MAP[line.get_drawstyle()](*line.get_data())
+    assert np.trapezoid(corners[1], corners[0]) == pytest.approx(found.pixels.metrics().average_precision)
+
+
+def test_the_same_curves_are_the_same_bytes() -> None:
+    some = {"any": counts(0.1)}
+    first, again = (draw_curves(some, np.zeros((0, 0), np.int64)) for _ in range(2))
+    assert first == again
+    assert b"<dc:date>" not in first
 
 
 def test_a_class_without_a_pixel_and_no_pixel_at_all_are_drawn_too() -> None:

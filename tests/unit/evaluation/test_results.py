@@ -17,6 +17,7 @@ def evaluation_of(counts: dict[str, ClassCounts], num_loads: int) -> Evaluation:
     facts: Any = {
         "subject": "a",
         "subject_tags": {},
+        "subject_settings": {},
         "dataset": "scrap-1",
         "dataset_card": SimpleNamespace(class_names=tuple(counts)),
         "split": "test",
