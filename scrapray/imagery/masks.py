@@ -113,7 +113,8 @@ def parse_run_lengths(counts: str | Sequence[int], frame_hw: tuple[int, int]) ->
 
     Raises:
         TypeError: They are not whole numbers.
-        ValueError: One is negative, or they do not fill a frame of this size; the COCO API would take whatever lies in memory there.
+        ValueError: One is negative, or they do not fill a frame of this size; the COCO API would take whatever lies in
+            memory there.
     """
     height, width = frame_hw
     runs = _unpack(counts) if isinstance(counts, str) else list(map(index, counts))
