@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +26,8 @@ from scrapray import cli, screen
 from scrapray.alerts.send import AlertReport
 from scrapray.audit.doctor import Finding
 from scrapray.audit.nightly import AuditSummary
+from scrapray.datasets import read
+from scrapray.evaluation import evaluate
 from scrapray.statistics.promotion import MAX_RECALL_DROP
 
 TOP = typer.main.get_command(cli.app).commands
@@ -368,9 +371,26 @@ def test_a_terminal_gets_a_bar_with_rate_and_time_left() -> None:
     assert "1.0/s, 0:00:12 left" in screen_text.getvalue()
 
 
-def test_an_evaluation_whose_tables_cannot_be_written_is_not_begun(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("out", "server", "said"),
+    [
+        ("file", None, "cannot write {folder}/file"),
+        ("results", "http://127.0.0.1:9", "cannot keep runs at http://127.0.0.1:9: it does not answer"),
+    ],
+    ids=["no folder", "no server"],
+)
+def test_an_evaluation_whose_figures_could_not_be_kept_is_not_begun(
+    out: str, server: str | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("no folder")
-    result = CliRunner().invoke(cli.app, ["evaluate", "no-model", "no-dataset", "--out", str(tmp_path / "file")])
+    monkeypatch.chdir(tmp_path)
+    if server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    split = SimpleNamespace(sha256="0")
+    monkeypatch.setattr(read, "open_dataset", lambda uri, storage: SimpleNamespace(split=lambda name: split))
+    monkeypatch.setattr(evaluate, "find_subject", lambda *_, **__: SimpleNamespace(name="winclip"))
+    monkeypatch.setattr(evaluate, "evaluate", lambda *_, **__: pytest.fail("begun"))
+    result = CliRunner().invoke(cli.app, ["evaluate", "winclip", "scrap-1", "--out", str(tmp_path / out)])
     assert result.exit_code == 2
-    assert f"cannot write {tmp_path / 'file'}" in result.output
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert said.format(folder=tmp_path) in result.output
+    assert not list(tmp_path.glob("results/*"))
