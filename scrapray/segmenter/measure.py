@@ -78,5 +78,6 @@ def score_tiles(
 
 
 def cpu_is_made_for_bf16() -> bool:
-    """Whether this machine's CPU multiplies matrices in bf16 (AMX); on others bf16 is slower than fp32."""
-    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    """Whether this machine's CPU multiplies in bf16 (AMX or AVX-512); on others bf16 is slower than fp32."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

@@ -45,7 +45,7 @@ RECIPES: Mapping[str, Sections] = {
             "tiles_per_pass": 8,
             "loss_px": 64,
             "balanced": True,
-            "autocast": False,  # CPUs without AMX take half as long again in bf16
+            "autocast": False,  # CPUs that do not multiply in bf16 take half as long again in it
             "checkpoint_every_steps": 100,
         },
         "optim": {"lr_vision": 3e-4, "lr_prompt": 5e-4, "lr_msm": 1e-3, "warmup_steps": 50},
